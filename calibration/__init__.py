@@ -1,0 +1,1 @@
+"""From pictures to a quantized graph. Runs on the workstation (needs the extra ``clipedge[export]``)."""

@@ -1,0 +1,1 @@
+"""ClipEdge: CLIP on devices."""

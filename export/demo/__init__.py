@@ -1,0 +1,1 @@
+"""The demonstration checkpoint and the code that trains it."""
