@@ -1,1 +1,1 @@
-"""The demonstration checkpoint and the code that trains it."""
+"""The demonstration checkpoint: a small CLIP model in Hugging Face's layout, and the code that trains it."""
