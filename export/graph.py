@@ -1,0 +1,183 @@
+"""torch -> ONNX: write a tower down as a float32 graph, after the exact simplifications.
+
+The graph is built from the tower's parts, not traced. torch's exporters were tried and left: the one in torch
+itself is deprecated and leaves shape arithmetic and anonymous weights behind, the other needs onnxscript, and both
+need repair before a quantizer can find its way. Here nodes and weights are named after the modules they come from
+(``blocks.0.attn.qkv``; see ``clipedge.export.nodes``), there are only operators of the ONNX standard
+(https://onnx.ai/onnx/operators/), the batch is a dynamic dimension, and no shape is computed in the graph.
+
+Shapes in comments: B batch, T tokens, W width, H heads, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from onnx import TensorProto, helper
+
+from clipedge.export.blocks import Block, FusedAttention, PooledAttention
+from clipedge.export.nodes import GraphBuilder
+from clipedge.export.simplify import simplify_image_tower, simplify_text_tower
+from clipedge.export.towers import FoldedImageEmbedding, ImageTower, TextEmbedding, TextTower, Tower, causal_mask
+
+__all__ = ["write_image_graph", "write_text_graph"]
+
+# (name of the new value, value (B, T, W)) -> the pooled token (B, 1, W)
+TakeToken = Callable[[str, str], str]
+
+
+def write_image_graph(tower: ImageTower, path: str | os.PathLike[str]) -> None:
+    """Write ``pixels`` uint8 (batch, H, W, 3) RGB -> ``image_embeds`` float32 (batch, D), L2-normalised.
+
+    ``tower`` is the reference tower; it is simplified on the way and left as it is. Raises UsageError when the
+    weights do not fit into an ONNX file (2 GiB).
+    """
+    tower = simplify_image_tower(tower)
+    graph = GraphBuilder()
+
+    def take_first(name: str, value: str) -> str:
+        return graph.node("Slice", name, value, graph.integers(0), graph.integers(1), graph.integers(1))
+
+    size = tower.config.image_size
+    hidden = _image_embedding(graph, cast(FoldedImageEmbedding, tower.embedding), "pixels", size)
+    hidden = _blocks(graph, tower, hidden, take_first, mask=None, mask_row=None)
+    _embeds(graph, tower, hidden, "image_embeds")
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", size, size, 3])
+    graph.write(Path(path), [pixels], [_embeds_info(tower, "image_embeds")])
+
+
+def write_text_graph(tower: TextTower, path: str | os.PathLike[str]) -> None:
+    """Write ``input_ids`` int64 (batch, context length) -> ``text_embeds`` float32 (batch, D), L2-normalised.
+
+    ``tower`` is the reference tower; it is simplified on the way and left as it is. Raises UsageError when the
+    weights do not fit into an ONNX file (2 GiB).
+    """
+    tower = simplify_text_tower(tower)
+    graph = GraphBuilder()
+    hidden = _text_embedding(graph, tower.embedding, "input_ids")
+    mask = graph.constant("causal_mask", causal_mask(tower.config))
+    position = _end_of_text(graph, tower, "input_ids")
+    mask_row = graph.node("Gather", "pooled.mask_row", mask, position, axis=0)  # (B, 1, 1, T)
+
+    def take_end(name: str, value: str) -> str:
+        return graph.node("GatherND", name, value, position, batch_dims=1)
+
+    hidden = _blocks(graph, tower, hidden, take_end, mask, mask_row)
+    _embeds(graph, tower, hidden, "text_embeds")
+    shape = ["batch", tower.config.context_length]
+    input_ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, shape)
+    graph.write(Path(path), [input_ids], [_embeds_info(tower, "text_embeds")])
+
+
+def _image_embedding(graph: GraphBuilder, embedding: FoldedImageEmbedding, pixels: str, image_size: int) -> str:
+    """(B, H, W, 3) uint8 to (B, T, W)."""
+    size = embedding.patch_size
+    grid = image_size // size
+    values = graph.node("Cast", "embedding.cast", pixels, to=TensorProto.FLOAT)
+    rows = graph.reshape("embedding.rows", values, 0, grid, size, grid, size * 3)
+    cut = graph.node("Transpose", "embedding.cut", rows, perm=[0, 1, 3, 2, 4])
+    patches = graph.reshape("embedding.patches", cut, 0, grid * grid, size * size * 3)
+    patches = graph.linear("embedding.patch", embedding.patch, patches)
+    # A row of zeros in front makes room for the class token; its embedding is the first row of the constant.
+    padded = graph.node("Pad", "embedding.pad", patches, graph.integers(0, 1, 0, 0, 0, 0))
+    tokens = graph.constant("embedding.tokens", embedding.tokens[None])
+    hidden = graph.node("Add", "embedding.add", padded, tokens)
+    return graph.layer_norm("embedding.norm", embedding.norm, hidden)
+
+
+def _text_embedding(graph: GraphBuilder, embedding: TextEmbedding, input_ids: str) -> str:
+    """(B, T) int64 to (B, T, W)."""
+    table = graph.constant("embedding.token", embedding.token)
+    tokens = graph.node("Gather", "embedding.lookup", table, input_ids, axis=0)
+    position = graph.constant("embedding.position", embedding.position[None])
+    return graph.node("Add", "embedding.add", tokens, position)
+
+
+def _end_of_text(graph: GraphBuilder, tower: TextTower, input_ids: str) -> str:
+    """(B, T) token ids to (B, 1, 1) int64: the position to pool, as ``TextTower.end_of_text`` finds it."""
+    scores = input_ids
+    if not tower.config.pools_highest_id:
+        scores = graph.node("Equal", "pooled.is_end", input_ids, graph.integers(tower.config.eos_token_id))
+    # ArgMax returns the first of equals; ONNX Runtime has it for int32 but not for booleans.
+    scores = graph.node("Cast", "pooled.cast", scores, to=TensorProto.INT32)
+    position = graph.node("ArgMax", "pooled.position", scores, axis=-1, keepdims=1)
+    return graph.reshape("pooled.index", position, 0, 1, 1)
+
+
+def _blocks(
+    graph: GraphBuilder, tower: Tower, hidden: str, take: TakeToken, mask: str | None, mask_row: str | None
+) -> str:
+    """(B, T, W) to (B, 1, W). ``mask`` (T, T) is added to the scores, ``mask_row`` (B, 1, 1, T) to the last ones."""
+    for index, module in enumerate(tower.blocks):
+        block, name = cast(Block, module), f"blocks.{index}"
+        normed = graph.layer_norm(f"{name}.norm1", block.norm1, hidden)
+        if isinstance(block.attn, PooledAttention):
+            attended = _pooled_attention(graph, f"{name}.attn", block.attn, normed, take, mask_row)
+            hidden = take(f"{name}.pooled", hidden)
+        else:
+            attended = _attention(graph, f"{name}.attn", cast(FusedAttention, block.attn), normed, mask)
+        hidden = graph.node("Add", f"{name}.add1", hidden, attended)
+        mlp = graph.layer_norm(f"{name}.norm2", block.norm2, hidden)
+        mlp = graph.linear(f"{name}.fc1", block.fc1, mlp)
+        mlp = graph.linear(f"{name}.fc2", block.fc2, graph.activation(f"{name}.gelu", block.activation, mlp))
+        hidden = graph.node("Add", f"{name}.add2", hidden, mlp)
+    return hidden
+
+
+def _attention(graph: GraphBuilder, name: str, attn: FusedAttention, hidden: str, mask: str | None) -> str:
+    qkv = graph.linear(f"{name}.qkv", attn.qkv, hidden)
+    query, key, value = graph.split(f"{name}.split", qkv, ("query", "key", "value"))
+    mixed = _attend(graph, name, query, key, value, attn, mask)
+    return graph.linear(f"{name}.out", attn.out, mixed)
+
+
+def _pooled_attention(
+    graph: GraphBuilder, name: str, attn: PooledAttention, hidden: str, take: TakeToken, mask_row: str | None
+) -> str:
+    query = graph.linear(f"{name}.query", attn.query, take(f"{name}.pooled", hidden))
+    key_value = graph.linear(f"{name}.key_value", attn.key_value, hidden)
+    key, value = graph.split(f"{name}.split", key_value, ("key", "value"))
+    mixed = _attend(graph, name, query, key, value, attn, mask_row)
+    return graph.linear(f"{name}.out", attn.out, mixed)
+
+
+def _attend(
+    graph: GraphBuilder,
+    name: str,
+    query: str,
+    key: str,
+    value: str,
+    attn: FusedAttention | PooledAttention,
+    mask: str | None,
+) -> str:
+    """softmax(Q K^T + mask) V per head; (B, queries, W) and twice (B, T, W) to (B, queries, W)."""
+    width, heads = attn.out.in_features, attn.heads
+
+    def per_head(part: str, projected: str, perm: list[int]) -> str:
+        cut = graph.reshape(f"{name}.{part}_heads", projected, 0, -1, heads, width // heads)
+        return graph.node("Transpose", f"{name}.{part}_per_head", cut, perm=perm)
+
+    keys = per_head("key", key, [0, 2, 3, 1])  # (B, H, W / H, T)
+    scores = graph.node("MatMul", f"{name}.scores", per_head("query", query, [0, 2, 1, 3]), keys)
+    if mask is not None:
+        scores = graph.node("Add", f"{name}.masked", scores, mask)
+    weights = graph.node("Softmax", f"{name}.softmax", scores, axis=-1)
+    mixed = graph.node("MatMul", f"{name}.mixed", weights, per_head("value", value, [0, 2, 1, 3]))
+    merged = graph.node("Transpose", f"{name}.merged", mixed, perm=[0, 2, 1, 3])
+    return graph.reshape(f"{name}.joined", merged, 0, -1, width)
+
+
+def _embeds(graph: GraphBuilder, tower: Tower, hidden: str, output: str) -> None:
+    """(B, 1, W) to the graph's output (B, D), L2-normalised."""
+    hidden = graph.layer_norm("norm_post", tower.norm_post, hidden)
+    projected = graph.linear("projection", tower.projection, hidden)
+    embeds = graph.reshape("projection.flat", projected, 0, tower.projection.out_features)
+    norm = graph.node("ReduceL2", "projection.norm", embeds, graph.integers(-1), keepdims=1)
+    graph.node("Div", output, embeds, norm)
+
+
+def _embeds_info(tower: Tower, name: str) -> object:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", tower.projection.out_features])

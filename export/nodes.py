@@ -1,0 +1,116 @@
+"""Building an ONNX graph node by node, with names that a person can follow.
+
+A node's only output is named like the node (Split alone has several). Linear layers always have the same form: the
+layer ``blocks.0.fc1`` is a MatMul of that name whose second input is the constant ``blocks.0.fc1.weight``, stored
+(inputs, outputs), and, where it has a bias, an Add ``blocks.0.fc1.add`` of the constant ``blocks.0.fc1.bias``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from torch import nn
+
+from clipedge.errors import UsageError
+from clipedge.export.configs import Activation
+
+__all__ = ["IR_VERSION", "OPSET", "GraphBuilder"]
+
+# Both are read by ONNX Runtime 1.23 and TensorRT 10.3; opset 19 is the first with Q/DQ to and from float16.
+OPSET = 19
+IR_VERSION = 10
+
+# An ONNX file is one protobuf message, which ends at 2 GiB; what is not weights fits the margin many times over.
+MAX_WEIGHT_BYTES = 2**31 - 2**24
+
+
+class GraphBuilder:
+    """A growing graph. Methods append nodes and return the name of the value they made."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Any] = []
+        self._constants: dict[str, NDArray[Any]] = {}
+
+    def node(self, op_type: str, name: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node with one output, named like the node."""
+        self._nodes.append(helper.make_node(op_type, inputs, [name], name=name, **attributes))
+        return name
+
+    def split(self, name: str, value: str, parts: Sequence[str]) -> list[str]:
+        """Cut the last axis into equal parts, named after their places in ``parts``."""
+        outputs = [f"{name}.{part}" for part in parts]
+        node = helper.make_node("Split", [value], outputs, name=name, axis=-1, num_outputs=len(parts))
+        self._nodes.append(node)
+        return outputs
+
+    def constant(self, name: str, value: torch.Tensor) -> str:
+        """A float32 constant."""
+        self._constants[name] = value.detach().to(torch.float32).numpy()
+        return name
+
+    def scalar(self, value: float) -> str:
+        """A float32 number, shared by all that use it."""
+        name = f"constant.{value:.7g}"
+        self._constants[name] = np.array(value, dtype=np.float32)
+        return name
+
+    def integers(self, *values: int) -> str:
+        """An int64 vector, shared by all that use it."""
+        name = "constant.[" + ",".join(map(str, values)) + "]"
+        self._constants[name] = np.array(values, dtype=np.int64)
+        return name
+
+    def reshape(self, name: str, value: str, *shape: int) -> str:
+        """0 keeps the dimension that stands in that place, which is how the batch passes through."""
+        return self.node("Reshape", name, value, self.integers(*shape))
+
+    def linear(self, name: str, layer: nn.Linear, value: str) -> str:
+        result = self.node("MatMul", name, value, self.constant(f"{name}.weight", layer.weight.T))
+        if layer.bias is not None:
+            result = self.node("Add", f"{name}.add", result, self.constant(f"{name}.bias", layer.bias))
+        return result
+
+    def layer_norm(self, name: str, layer: nn.LayerNorm, value: str) -> str:
+        """A norm without gain gets one of ones: the operator wants it, and calibration may put a scale there."""
+        gain = layer.weight if layer.elementwise_affine else torch.ones(layer.normalized_shape)
+        inputs = [value, self.constant(f"{name}.weight", gain)]
+        if layer.bias is not None:
+            inputs.append(self.constant(f"{name}.bias", layer.bias))
+        return self.node("LayerNormalization", name, *inputs, axis=-1, epsilon=layer.eps)
+
+    def activation(self, name: str, kind: Activation, value: str) -> str:
+        """x * sigmoid(1.702 x), or x * (1 + erf(x / sqrt(2))) / 2; ONNX has Gelu as an operator from opset 20 only."""
+        if kind == "quick_gelu":
+            scaled = self.node("Mul", f"{name}.scaled", value, self.scalar(1.702))
+            return self.node("Mul", name, value, self.node("Sigmoid", f"{name}.sigmoid", scaled))
+        scaled = self.node("Div", f"{name}.scaled", value, self.scalar(math.sqrt(2.0)))
+        erf = self.node("Erf", f"{name}.erf", scaled)
+        doubled = self.node("Mul", f"{name}.doubled", value, self.node("Add", f"{name}.add", erf, self.scalar(1.0)))
+        return self.node("Mul", name, doubled, self.scalar(0.5))
+
+    def write(self, path: Path, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        """Write the graph with these inputs and outputs (value infos), and check the file against the standard.
+
+        Raises UsageError when the weights do not fit.
+        """
+        size = sum(array.nbytes for array in self._constants.values())
+        if size > MAX_WEIGHT_BYTES:
+            raise UsageError(
+                f"the float32 weights of {path.name} take {size / 2**30:.1f} GiB, an ONNX file holds 2 GiB; "
+                "export a smaller model"
+            )
+        initializers = [numpy_helper.from_array(array, name) for name, array in self._constants.items()]
+        graph = helper.make_graph(self._nodes, path.stem, inputs, outputs, initializers)
+        opsets = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets, producer_name="clipedge")
+        del initializers, graph  # make_graph and make_model copy; of a large model one copy is enough
+        path.write_bytes(model.SerializeToString())
+        onnx.checker.check_model(str(path), full_check=True)

@@ -1,0 +1,159 @@
+"""Exact simplifications: a tower in, a cheaper tower out that computes the same function.
+
+Each step is exact in real arithmetic; in float32 it only rounds differently. Folded weights are computed in
+float64 and rounded once. No step changes its argument, and parts that a step leaves alone are shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import torch
+from torch import nn
+
+from clipedge.export.blocks import Attention, Block, FusedAttention, PooledAttention
+from clipedge.export.towers import FoldedImageEmbedding, ImageEmbedding, ImageTower, TextTower
+
+__all__ = [
+    "fold_attention_scale",
+    "fold_image_embedding",
+    "fold_norms",
+    "fuse_qkv",
+    "pool_last_block",
+    "simplify_image_tower",
+    "simplify_text_tower",
+]
+
+TowerT = TypeVar("TowerT", ImageTower, TextTower)
+
+
+def simplify_image_tower(tower: ImageTower) -> ImageTower:
+    """All steps that apply to an image tower, in the order they need."""
+    return pool_last_block(fold_norms(fold_attention_scale(fuse_qkv(fold_image_embedding(tower)))))
+
+
+def simplify_text_tower(tower: TextTower) -> TextTower:
+    """All steps that apply to a text tower, in the order they need."""
+    return pool_last_block(fold_norms(fold_attention_scale(fuse_qkv(tower))))
+
+
+def fold_image_embedding(tower: ImageTower) -> ImageTower:
+    """Fold the normalisation of the pixels into the patch convolution, and make that a matrix product.
+
+    With p the pixel values 0 to 255, W (p / 255 - mean) / std = W' (p - 255 mean) for W' = W / (255 std), as long
+    as the convolution pads nothing, and CLIP's does not. The constant W' 255 mean joins class token and positions.
+    """
+    embedding = cast(ImageEmbedding, tower.embedding)
+    dtype = embedding.position.dtype
+    weight = embedding.patch.weight.double().permute(0, 2, 3, 1)  # (W, row, column, channel), as pixels lie
+    weight = (weight / (255 * weight.new_tensor(embedding.std))).to(dtype)
+    # From the weights as they were rounded: the other way the constant would carry their rounding errors.
+    shift = (weight.double() * (255 * weight.new_tensor(embedding.mean, dtype=torch.float64))).sum((1, 2, 3))
+    tokens = embedding.position.double()
+    tokens = torch.cat([tokens[:1] + embedding.class_token.double(), tokens[1:] - shift]).to(dtype)
+    folded = FoldedImageEmbedding(
+        tower.config.patch_size, _linear(weight.flatten(1), weight.new_zeros(len(weight))), tokens, embedding.norm
+    )
+    return ImageTower(tower.config, folded, _blocks(tower), tower.norm_post, tower.projection)
+
+
+def fuse_qkv(tower: TowerT) -> TowerT:
+    """One linear layer for queries, keys and values instead of three."""
+
+    def fuse(block: Block) -> Block:
+        attn = cast(Attention, block.attn)
+        parts = (attn.query, attn.key, attn.value)
+        qkv = _linear(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))
+        return _with_attention(block, FusedAttention(qkv, attn.out, attn.heads, attn.scale))
+
+    return _map_blocks(tower, fuse)
+
+
+def fold_attention_scale(tower: TowerT) -> TowerT:
+    """Multiply the queries' weights by the attention scale instead of the scores. Needs ``fuse_qkv``."""
+
+    def fold(block: Block) -> Block:
+        attn = cast(FusedAttention, block.attn)
+        scale = torch.ones(attn.qkv.out_features, dtype=torch.float64)
+        scale[: attn.qkv.in_features] = attn.scale
+        weight, dtype = attn.qkv.weight, attn.qkv.weight.dtype
+        qkv = _linear((weight * scale[:, None]).to(dtype), (_bias(attn.qkv) * scale).to(dtype))
+        return _with_attention(block, FusedAttention(qkv, attn.out, attn.heads, 1.0))
+
+    return _map_blocks(tower, fold)
+
+
+def fold_norms(tower: TowerT) -> TowerT:
+    """Fold gain and bias of every LayerNorm into the linear layer behind it. Needs ``fuse_qkv``.
+
+    W (g * x + b) + c = (W * g) x + (W b + c). Left alone: the norm in front of an image tower's blocks, whose
+    output is also the residual stream.
+    """
+
+    def fold(block: Block) -> Block:
+        attn = cast(FusedAttention, block.attn)
+        norm1, qkv = _fold_norm(block.norm1, attn.qkv)
+        norm2, fc1 = _fold_norm(block.norm2, block.fc1)
+        attn = FusedAttention(qkv, attn.out, attn.heads, attn.scale)
+        return Block(norm1, attn, norm2, fc1, block.fc2, block.activation)
+
+    folded = _map_blocks(tower, fold)
+    norm_post, projection = _fold_norm(tower.norm_post, tower.projection)
+    return _rebuild(folded, _blocks(folded), norm_post, projection)
+
+
+def pool_last_block(tower: TowerT) -> TowerT:
+    """Let the last block compute only the token that is pooled. Needs ``fuse_qkv``.
+
+    Its query, output projection and perceptron are for that token alone; keys and values are still of all tokens.
+    """
+    *others, last = _blocks(tower)
+    attn = cast(FusedAttention, last.attn)
+    width = attn.qkv.in_features
+    bias = _bias(attn.qkv)
+    query = _linear(attn.qkv.weight[:width], bias[:width])
+    key_value = _linear(attn.qkv.weight[width:], bias[width:])
+    pooled = PooledAttention(query, key_value, attn.out, attn.heads, attn.scale)
+    return _rebuild(tower, [*others, _with_attention(last, pooled)], tower.norm_post, tower.projection)
+
+
+def _fold_norm(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[nn.LayerNorm, nn.Linear]:
+    """The norm without gain and bias, and the linear layer with them."""
+    weight, dtype = linear.weight.double(), linear.weight.dtype
+    bias = weight @ norm.bias.double() + _bias(linear).double()
+    bare = nn.LayerNorm(linear.in_features, norm.eps, elementwise_affine=False)
+    return bare, _linear((weight * norm.weight.double()).to(dtype), bias.to(dtype))
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+    """A linear layer of these tensors; a bias of zeros is left out."""
+    out_features, in_features = weight.shape
+    has_bias = bool(bias.any())
+    with torch.device("meta"):
+        linear = nn.Linear(in_features, out_features, bias=has_bias)
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    if has_bias:
+        linear.bias = nn.Parameter(bias, requires_grad=False)
+    return linear
+
+
+def _bias(linear: nn.Linear) -> torch.Tensor:
+    """The bias, zeros where there is none."""
+    return linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
+
+
+def _with_attention(block: Block, attn: FusedAttention | PooledAttention) -> Block:
+    return Block(block.norm1, attn, block.norm2, block.fc1, block.fc2, block.activation)
+
+
+def _map_blocks(tower: TowerT, step: Callable[[Block], Block]) -> TowerT:
+    return _rebuild(tower, [step(block) for block in _blocks(tower)], tower.norm_post, tower.projection)
+
+
+def _blocks(tower: ImageTower | TextTower) -> list[Block]:
+    return [cast(Block, block) for block in tower.blocks]
+
+
+def _rebuild(tower: TowerT, blocks: list[Block], norm_post: nn.LayerNorm, projection: nn.Linear) -> TowerT:
+    return type(tower)(tower.config, tower.embedding, blocks, norm_post, projection)
