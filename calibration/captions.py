@@ -1,11 +1,12 @@
 """Wordings for rendered scenes: the same picture said in several ways, with more or fewer attributes."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from clipedge.calibration.scenes import Scene, SceneObject
+from clipedge.calibration.drawing import Scene, SceneObject
+
+__all__ = ["WORDINGS", "describe", "with_article"]
 
 WORDINGS = 6  # captions for each scene; the first is the plainest
 
@@ -30,7 +31,7 @@ _RELATION_WORDS = {
 }
 
 
-def describe(scene: "Scene", rng: np.random.Generator) -> tuple[str, ...]:
+def describe(scene: Scene, rng: np.random.Generator) -> tuple[str, ...]:
     """``WORDINGS`` captions for a scene; its own ``captions`` are not read."""
     if len(scene.objects) == 1:
         item = scene.objects[0]
@@ -41,15 +42,15 @@ def describe(scene: "Scene", rng: np.random.Generator) -> tuple[str, ...]:
 
 
 def with_article(noun: str) -> str:
-    """ "an orange ring", "a red ring"."""
+    """The noun with "a", or with "an" before a vowel."""
     return ("an " if noun[0] in "aeiou" else "a ") + noun
 
 
-def _name(item: "SceneObject") -> str:
+def _name(item: SceneObject) -> str:
     return f"{item.color} {item.shape}"
 
 
-def _detailed(rng: np.random.Generator, item: "SceneObject") -> str:
+def _detailed(rng: np.random.Generator, item: SceneObject) -> str:
     words = []
     if rng.random() < 0.5 and not 0.42 < item.size < 0.58:
         words.append("small" if item.size <= 0.42 else "large")
@@ -58,7 +59,7 @@ def _detailed(rng: np.random.Generator, item: "SceneObject") -> str:
     return " ".join([*words, _name(item)])
 
 
-def _setting(rng: np.random.Generator, scene: "Scene") -> str:
+def _setting(rng: np.random.Generator, scene: Scene) -> str:
     """Where the single object lies, or what it lies on, or nothing."""
     chance = rng.random()
     if chance < 0.4:
@@ -69,7 +70,7 @@ def _setting(rng: np.random.Generator, scene: "Scene") -> str:
     return ""
 
 
-def _position(item: "SceneObject") -> str:
+def _position(item: SceneObject) -> str:
     column = "left" if item.x < 0.44 else "right" if item.x > 0.56 else ""
     row = "top" if item.y < 0.44 else "bottom" if item.y > 0.56 else ""
     if row and column:
@@ -85,7 +86,7 @@ def _frame(rng: np.random.Generator, noun: str) -> str:
     return frame.replace("a {}", with_article(noun)).replace("{}", noun) + stop
 
 
-def _pair(rng: np.random.Generator, scene: "Scene", detailed: bool) -> str:
+def _pair(rng: np.random.Generator, scene: Scene, detailed: bool) -> str:
     first, second = scene.objects
     relation = scene.relation
     if rng.random() < 0.5:

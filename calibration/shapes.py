@@ -4,10 +4,14 @@ An outline is a tuple of closed polygons in a unit frame: x to the right, y down
 The first polygon is filled, those after it are holes.
 """
 
+from __future__ import annotations
+
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+__all__ = ["SHAPES", "Polygon", "outline"]
 
 Polygon = NDArray[np.float64]
 
@@ -68,7 +72,8 @@ def _crescent() -> Polygon:
     inner = np.arctan2(np.sin(outer), horn_x - shift)
     rim = _arc(1.0, outer, 2 * np.pi - outer)
     bite = _arc(radius, 2 * np.pi - inner, inner, x=shift)
-    return np.concatenate([rim, bite]) + np.array([0.15, 0.0])  # its mass is on the left: move it to the middle
+    crescent: Polygon = np.concatenate([rim, bite]) + np.array([0.15, 0.0])  # its mass is on the left: to the middle
+    return crescent
 
 
 @cache

@@ -36,8 +36,7 @@ def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
     """The nearest matrix with equal singular values, roughly (between 0.7 and 1.2), by Newton-Schulz iteration."""
     a, b, c = _COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    x: torch.Tensor = (matrix.T if tall else matrix) / (matrix.norm() + 1e-7)
     for _ in range(_ITERATIONS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x

@@ -13,6 +13,7 @@ import argparse
 import math
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -41,9 +42,9 @@ MAX_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, section 2.5: keeps train
 class Recipe:
     """How long and how fast to train."""
 
-    steps: int = 6000
+    steps: int = 5500
     batch_size: int = 128
-    scenes: int = 150_000
+    scenes: int = 120_000
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warmup: int = 200
@@ -119,7 +120,7 @@ def _step(
 ) -> float:
     model.zero_grad()
     loss = contrastive_loss(embed_images(model, pixels), embed_texts(model, texts), model.logit_scale, texts)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for group in adamw.param_groups:
         group["lr"] = rate
@@ -196,7 +197,7 @@ def validate(model: CLIPModel, tokenizer: Tokenizer, split: str, count: int, *, 
     return float(((images @ texts.T).argmax(dim=1).numpy() == labels).mean())
 
 
-def _encode_captions(tokenizer: Tokenizer, captions: list[tuple[str, ...]]) -> NDArray[np.int16]:
+def _encode_captions(tokenizer: Tokenizer, captions: Sequence[tuple[str, ...]]) -> NDArray[np.int16]:
     """Token ids (scenes, wordings, longest), padded with the end token."""
     encoded = tokenizer.encode_batch_fast([text for texts in captions for text in texts])
     longest = max(len(item) for item in encoded)
@@ -208,12 +209,11 @@ def _encode_captions(tokenizer: Tokenizer, captions: list[tuple[str, ...]]) -> N
 
 def _optimizers(model: CLIPModel, recipe: Recipe) -> tuple[torch.optim.Optimizer, Muon]:
     """Muon for the blocks' matrices, AdamW for the rest; weight decay on matrices only."""
-    hidden, matrices, vectors = [], [], []
-    for name, weight in model.named_parameters():
-        group = vectors if weight.ndim < 2 or "embedding" in name else hidden if ".layers." in name else matrices
-        group.append(weight)
+    vectors = [w for name, w in model.named_parameters() if w.ndim < 2 or "embedding" in name]
+    hidden = [w for name, w in model.named_parameters() if w.ndim == 2 and ".layers." in name]
+    others = [model.visual_projection.weight, model.text_projection.weight]
     adamw = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        [{"params": others, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
         betas=(0.9, 0.98),
         eps=1e-6,
     )
