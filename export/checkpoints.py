@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +23,10 @@ import torch
 from clipedge.errors import CheckpointError
 from clipedge.export.configs import ImageConfig, ModelConfig, TextConfig, read_model_config
 from clipedge.export.preprocessing import read_preprocessing
+from clipedge.export.tokenizer import load_tokenizer_json, read_pad_token
 from clipedge.export.weights import find_weight_files, hash_files, read_weights
 from clipedge.manifest import Preprocessing
+from clipedge.text import bake_tokenizer
 
 __all__ = ["DEMO_CHECKPOINT", "Checkpoint", "load_checkpoint"]
 
@@ -55,6 +58,14 @@ class Checkpoint:
     source_sha256: str
     space_id: str
 
+    @cached_property
+    def tokenizer_json(self) -> bytes:
+        """The tokenizer, made to cut and pad to the context length; read when asked for, since an image tower
+        needs none. Raises CheckpointError when it is missing or damaged."""
+        return bake_tokenizer(
+            load_tokenizer_json(self.folder), self.text.context_length, read_pad_token(self.folder)
+        )
+
 
 def load_checkpoint(model: str | os.PathLike[str]) -> Checkpoint:
     """Load a Hugging Face CLIP folder (``model_type`` "clip", weights in safetensors).
@@ -75,7 +86,7 @@ def load_checkpoint(model: str | os.PathLike[str]) -> Checkpoint:
         embed_dim=config.embed_dim,
         image_weights=weights.image,
         text_weights=weights.text,
-        logit_scale=math.exp(weights.logit_scale),
+        logit_scale=_logit_scale(folder, weights.logit_scale),
         logit_bias=0.0,
         activation="softmax",
         preprocessing=preprocessing,
@@ -83,6 +94,15 @@ def load_checkpoint(model: str | os.PathLike[str]) -> Checkpoint:
         source_sha256=hash_files(files),
         space_id=_space_id(config, weights.image, weights.text),
     )
+
+
+def _logit_scale(folder: Path, stored: float) -> float:
+    """The factor itself; CLIP trains its logarithm and keeps it below log(100)."""
+    if stored > 20:
+        raise CheckpointError(
+            f"{folder}: logit_scale is {stored:.1f}, a logarithm; expected about 4.6 (a factor of 100) at most"
+        )
+    return math.exp(stored)
 
 
 def _checkpoint_folder(model: str | os.PathLike[str]) -> Path:

@@ -107,10 +107,10 @@ class GraphBuilder:
                 f"the float32 weights of {path.name} take {size / 2**30:.1f} GiB, an ONNX file holds 2 GiB; "
                 "export a smaller model"
             )
-        initializers = [numpy_helper.from_array(array, name) for name, array in self._constants.items()]
-        graph = helper.make_graph(self._nodes, path.stem, inputs, outputs, initializers)
+        graph = helper.make_graph(self._nodes, path.stem, inputs, outputs)
         opsets = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets, producer_name="clipedge")
-        del initializers, graph  # make_graph and make_model copy; of a large model one copy is enough
+        for name, array in self._constants.items():  # only now: make_graph and make_model would each copy them
+            model.graph.initializer.add().CopyFrom(numpy_helper.from_array(array, name))
         path.write_bytes(model.SerializeToString())
         onnx.checker.check_model(str(path), full_check=True)
