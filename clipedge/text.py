@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipedge.errors import BundleError, CheckpointError, MissingDependencyError, UsageError
+from clipedge.errors import BundleError, CheckpointError, ClipEdgeError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -69,10 +69,7 @@ class Tokenizer:
                 raise BundleError(
                     f"{os.fspath(source)}: the tokenizer cannot be read ({error.strerror}); export the bundle again"
                 ) from None
-        try:
-            backend = _parse(document)
-        except ValueError as error:
-            raise BundleError(f"tokenizer.json is damaged ({error}); export the bundle again") from None
+        backend = _parse(document, BundleError, "export the bundle again")
         cut, pad = backend.truncation, backend.padding
         lengths = cut and cut["max_length"], pad and pad["length"]
         if lengths != (context_length, context_length):
@@ -107,10 +104,7 @@ def bake_tokenizer(tokenizer_json: bytes, context_length: int, pad_token: str) -
     Raises CheckpointError when it is damaged, when it has no ``pad_token``, or when it does not put a
     start and an end token around a text (the towers look for the latter).
     """
-    try:
-        backend = _parse(tokenizer_json)
-    except ValueError as error:
-        raise CheckpointError(f"the checkpoint's tokenizer.json is damaged ({error}); fetch it again") from None
+    backend = _parse(tokenizer_json, CheckpointError, "fetch the checkpoint again")
     pad_id = backend.token_to_id(pad_token)
     if pad_id is None:
         raise CheckpointError(
@@ -125,14 +119,16 @@ def bake_tokenizer(tokenizer_json: bytes, context_length: int, pad_token: str) -
             f"expected a tokenizer that adds a start and an end token to a text, found {around}; "
             "only tokenizers of CLIP's convention are supported"
         )
+    if pad_token not in {token.content for token in backend.get_added_tokens_decoder().values()}:
+        backend.add_special_tokens([pad_token])  # transformers does, and so finds it inside texts as well
     backend.enable_truncation(context_length)
     backend.enable_padding(length=context_length, pad_id=pad_id, pad_token=pad_token)
     baked: str = backend.to_str()
     return baked.encode()
 
 
-def _parse(tokenizer_json: bytes) -> Any:
-    """A tokenizers.Tokenizer; ValueError for a damaged document."""
+def _parse(tokenizer_json: bytes, damaged: type[ClipEdgeError], advice: str) -> Any:
+    """A tokenizers.Tokenizer, or the error ``damaged``."""
     try:
         from tokenizers import Tokenizer as Backend
     except ImportError:
@@ -140,11 +136,11 @@ def _parse(tokenizer_json: bytes) -> Any:
             'texts need the tokenizers library; install it with pip install "clipedge[text]", '
             "or use a saved prompt bank, which needs none"
         ) from None
-    json.loads(tokenizer_json)  # its messages say what is wrong and where
     try:
+        json.loads(tokenizer_json)  # says better than the library what is wrong, and where
         return Backend.from_str(tokenizer_json.decode())
     except Exception as error:  # the library raises bare Exception
-        raise ValueError(str(error)) from None
+        raise damaged(f"tokenizer.json is damaged ({error}); {advice}") from None
 
 
 def _check_text(text: object, name: str) -> None:
