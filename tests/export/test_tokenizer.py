@@ -41,11 +41,11 @@ FRAGMENTS = [
 
 def random_strings(count):
     rng = random.Random(7)
-    characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
+    codes = [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]
     for number in range(count):
         pieces = []
         for _ in range(rng.choice([0, 1, 2, 5, 12, 40])):
-            pieces.append(rng.choice(FRAGMENTS) if rng.random() < 0.8 else rng.choice(characters))
+            pieces.append(rng.choice(FRAGMENTS) if rng.random() < 0.8 else chr(rng.choice(codes)))
             pieces.append(rng.choice(["", " ", " ", "  "]))
         text = "".join(pieces)
         yield unicodedata.normalize("NFD", text) if number % 5 == 0 else text
@@ -118,10 +118,10 @@ def write_config(folder, entries):
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
-def assert_ids_equal_transformers(folder):
+def assert_ids_equal_transformers(folder, strings=2000):
     from transformers import AutoTokenizer
 
-    texts = ["", " ", "\n\t ", *SENTENCES, *random_strings(2000)]
+    texts = ["", " ", "\n\t ", *SENTENCES, *random_strings(strings)]
     reference = AutoTokenizer.from_pretrained(folder)
     assert type(reference).__name__ == "CLIPTokenizer"
     options = {"padding": "max_length", "truncation": True, "max_length": CONTEXT_LENGTH}
@@ -167,7 +167,7 @@ def test_ids_equal_transformers_whatever_names_the_special_tokens(old_folder, vo
         (old_folder / "tokenizer_config.json").unlink()
         (old_folder / "config.json").write_text('{"model_type": "clip"}')
     assert CLIPTokenizer.from_pretrained(old_folder).pad_token == read_pad_token(old_folder)
-    assert_ids_equal_transformers(old_folder)
+    assert_ids_equal_transformers(old_folder, strings=300)
 
 
 def test_another_pad_token_in_the_config_of_a_new_folder(new_folder, vocabulary):
@@ -175,7 +175,7 @@ def test_another_pad_token_in_the_config_of_a_new_folder(new_folder, vocabulary)
     path.write_text(json.dumps({**json.loads(path.read_text()), "pad_token": "!"}))
     baked = bake_tokenizer(load_tokenizer_json(new_folder), CONTEXT_LENGTH, read_pad_token(new_folder))
     assert Tokenizer.from_file(baked, CONTEXT_LENGTH)(["cat"])[0, -1] == vocabulary[0]["!"]
-    assert_ids_equal_transformers(new_folder)
+    assert_ids_equal_transformers(new_folder, strings=300)
 
 
 def test_tokenizer_json_is_taken_as_it_is(new_folder):
