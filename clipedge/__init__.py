@@ -1,1 +1,45 @@
-"""ClipEdge: CLIP on devices."""
+"""ClipEdge: CLIP on devices.
+
+    import clipedge
+    clip = clipedge.load("clip-int8")                  # a bundle: what `clipedge export` writes
+    clip.encode_image(images)                          # (N, D) float32, L2-normalised
+    clip.classifier(["cat", "dog"]).predict(images)
+
+This package is what runs on the device. ``clipedge.export`` and ``clipedge.calibration`` are for the workstation and
+are never imported from here.
+"""
+
+from clipedge.classify import Classifier
+from clipedge.errors import (
+    BackendError,
+    BundleError,
+    CheckpointError,
+    ClipEdgeError,
+    GateError,
+    ImageError,
+    MissingDependencyError,
+    SpaceError,
+    UsageError,
+)
+from clipedge.frames import Frame
+from clipedge.model import Clip, load
+from clipedge.prompts import PromptBank
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendError",
+    "BundleError",
+    "CheckpointError",
+    "Classifier",
+    "Clip",
+    "ClipEdgeError",
+    "Frame",
+    "GateError",
+    "ImageError",
+    "MissingDependencyError",
+    "PromptBank",
+    "SpaceError",
+    "UsageError",
+    "load",
+]

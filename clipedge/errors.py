@@ -15,6 +15,8 @@ The command line turns these into one line on stderr and the exit code of the cl
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "BackendError",
     "BundleError",
@@ -63,4 +65,8 @@ class BackendError(ClipEdgeError):
 
 
 class GateError(ClipEdgeError):
-    pass
+    """``report`` is the export's whole report (``clipedge.export.report.Report``)."""
+
+    def __init__(self, message: str, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report

@@ -40,7 +40,7 @@ class Preprocessing:
 
     ``resize="shortest-edge"`` scales the shorter side to ``shortest_edge`` and cuts ``height`` x ``width``
     from the centre; ``"squash"`` scales both sides to ``height`` x ``width`` whatever the aspect ratio.
-    ``mean`` and ``std`` are per channel for pixels scaled to [0, 1]; ``baked``: the graph applies them itself.
+    ``mean`` and ``std`` are per channel for pixels in [0, 1]; ``baked``: the graph applies them itself.
     """
 
     height: int
@@ -193,18 +193,14 @@ def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     prefix = f"{where}." if where else ""
     for name in value.keys() - hints.keys():
-        raise BundleError(
-            f"clipedge.json: unknown field {prefix}{name}; the bundle was altered: export it again"
-        )
+        raise BundleError(f"clipedge.json: unknown field {prefix}{name}; the bundle was altered: export it again")
     required = {
         field.name
         for field in dataclasses.fields(kind)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
     for name in sorted(required - value.keys()):
-        raise BundleError(
-            f"clipedge.json: missing field {prefix}{name}; the bundle was altered: export it again"
-        )
+        raise BundleError(f"clipedge.json: missing field {prefix}{name}; the bundle was altered: export it again")
     return kind(**{name: _decode(hints[name], item, prefix + name) for name, item in value.items()})
 
 

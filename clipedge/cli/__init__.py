@@ -1,0 +1,84 @@
+"""The command line: one file for each verb, loaded when that verb is called."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from importlib import import_module
+from typing import Any, NoReturn, Protocol
+
+from clipedge.errors import ClipEdgeError
+
+__all__ = ["main"]
+
+# verb -> what it does; the verb's module has add_arguments(parser) and run(arguments) -> exit code
+VERBS = {
+    "export": "a checkpoint becomes a bundle, with its proof",
+    "classify": "pictures against labels",
+    "eval": "accuracy on a folder with one sub-folder for each class",
+    "inspect": "what a bundle holds, and whether it is whole and right on this machine",
+}
+INTERRUPTED = 130
+
+
+class Verb(Protocol):
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its errors in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"clipedge: {message}; `{self.prog} --help` shows how\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb. Returns 0 (done), 1 (the job or its gate failed) or 2 (the call was wrong)."""
+    arguments = _parse(sys.argv[1:] if argv is None else argv)
+    warnings.showwarning = _show_warning
+    try:
+        return _verb(arguments.verb).run(arguments)
+    except ClipEdgeError as error:
+        return fail(str(error), error.exit_code)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        return fail(f"{error.strerror or error}{place}; what was there before is unchanged", 1)
+    except KeyboardInterrupt:
+        return fail("interrupted; what was there before is unchanged", INTERRUPTED)
+
+
+def fail(message: str, code: int) -> int:
+    """Say what went wrong in one line on stderr; returns the exit code."""
+    print(f"clipedge: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout, and nothing else there."""
+    json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
+    print()
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = _Parser(prog="clipedge", description="CLIP on devices: export, prove, run.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+    named = next((word for word in argv if not word.startswith("-")), None)
+    for verb, description in VERBS.items():
+        verb_parser = verbs.add_parser(verb, help=description, description=f"{verb}: {description}")
+        if verb == named:  # the other verbs' modules are not needed, and some are heavy
+            _verb(verb).add_arguments(verb_parser)
+            verb_parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    return parser.parse_args(argv)
+
+
+def _verb(name: str) -> Verb:
+    module: Any = import_module(f"clipedge.cli.{name}")
+    return module  # type: ignore[no-any-return]
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"clipedge: warning: {message}", file=sys.stderr)

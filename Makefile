@@ -1,0 +1,46 @@
+# What people type. Each target makes the virtual environment that it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test test-quick lint retrain accuracy clean
+
+demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
+	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
+	$(BIN)/python -m clipedge.calibration.scenes demo-output/pictures --split test --count 6
+	$(BIN)/clipedge classify demo-output/bundle demo-output/pictures/*.png
+	@echo
+	@echo "The bundle is in demo-output/bundle, the pictures in demo-output/pictures."
+
+test: $(VENV)/.test  ## all tests
+	$(BIN)/pytest
+
+test-quick: $(VENV)/.test  ## without the slow ones
+	$(BIN)/pytest -m "not slow"
+
+# mypy looks at an installed copy from another folder: in the repository it would skip export/ and calibration/.
+lint: $(VENV)/.test  ## style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	rm -rf build/lint && $(BIN)/pip install --quiet --no-deps --target build/lint .
+	cd build/lint && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml -p clipedge
+
+accuracy: $(VENV)/.test  ## measure the demonstration checkpoint with transformers
+	$(BIN)/python benchmarks/demo_accuracy.py
+
+retrain: $(VENV)/.test  ## train the demonstration checkpoint again
+	$(BIN)/python -m clipedge.export.demo.train --output demo-output/checkpoint
+
+$(VENV)/.export: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable '.[export]'
+	touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build demo-output

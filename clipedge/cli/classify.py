@@ -1,0 +1,41 @@
+"""clipedge classify BUNDLE IMAGE... --labels a,b"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from clipedge.cli import fail, print_json
+from clipedge.cli.options import add_engine_options, add_label_options, open_clip, prompt_bank
+from clipedge.errors import ImageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle")
+    parser.add_argument("image", nargs="+")
+    add_label_options(parser)
+    parser.add_argument("--bank", help="name of a prompt bank in the bundle, or its file (default: the only one)")
+    parser.add_argument("--top", type=int, default=3, help="labels to show for each picture (default: 3)")
+    add_engine_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    clip = open_clip(arguments, arguments.bundle)
+    classifier = clip.classifier(prompt_bank(clip, arguments))
+    results, code = [], 0
+    for image in arguments.image:
+        try:
+            probabilities = classifier.predict_proba([image])[0]
+        except ImageError as error:
+            code = fail(str(error), 1)  # the other pictures are still worth an answer
+            continue
+        best = np.argsort(-probabilities, kind="stable")[: max(arguments.top, 1)]
+        answers = [{"label": classifier.labels[i], "probability": float(probabilities[i])} for i in best]
+        results.append({"image": image, "answers": answers})
+        if not arguments.json:
+            shown = ", ".join(f"{answer['label']} {answer['probability']:.3f}" for answer in answers)
+            print(f"{image}: {shown}")
+    if arguments.json:
+        print_json(results)
+    return code

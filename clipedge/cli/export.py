@@ -1,0 +1,52 @@
+"""clipedge export [MODEL] --precision int8 --output DIR"""
+
+from __future__ import annotations
+
+import argparse
+
+from clipedge.cli import fail, print_json
+from clipedge.cli.options import add_label_options, labels_from
+from clipedge.errors import GateError, MissingDependencyError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", help="Hugging Face CLIP folder (default: the demonstration checkpoint)")
+    parser.add_argument("--output", required=True, metavar="DIR", help="the bundle's folder; replaced if it is one")
+    parser.add_argument("--precision", default="int8", help="fp32 or int8 (default: int8)")
+    parser.add_argument("--target", default="x86", help="x86 or arm: for which processor INT8 is made (default: x86)")
+    parser.add_argument("--calibration-data", metavar="DIR", help="folder of pictures like the camera's, or: scenes")
+    add_label_options(parser)
+    parser.add_argument("--no-text", action="store_true", help="leave the text tower out; prompt banks still work")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        from clipedge.export.pipeline import export
+        from clipedge.export.report import report_lines
+    except ImportError as error:
+        raise MissingDependencyError(
+            f'export needs the workstation packages ({error.name} is missing): pip install "clipedge[export]"'
+        ) from None
+    try:
+        report = export(
+            arguments.model,
+            arguments.output,
+            precision=arguments.precision,
+            target=arguments.target,
+            calibration_data=arguments.calibration_data,
+            labels=labels_from(arguments.labels),
+            templates=arguments.template,
+            text=not arguments.no_text,
+        )
+    except GateError as error:
+        if arguments.json:
+            print_json(error.report.to_dict())
+        else:
+            print("\n".join(report_lines(error.report)))
+        return fail(f"below the gate, no bundle written: {error}", error.exit_code)
+    if arguments.json:
+        print_json(report.to_dict())
+    else:
+        print("\n".join(report_lines(report)))
+        print(f"\n  bundle: {arguments.output}")
+    return 0

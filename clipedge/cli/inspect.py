@@ -1,0 +1,74 @@
+"""clipedge inspect BUNDLE"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any
+
+from clipedge.cli import print_json
+from clipedge.cli.options import add_engine_options, open_clip
+from clipedge.model import Clip, choose_variant, variant_name
+from clipedge.selftest import GOLDEN_NAME, golden_cosines
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle")
+    add_engine_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    clip = open_clip(arguments, arguments.bundle)
+    tested = _test_towers(clip)
+    if arguments.json:
+        banks = clip.bundle.bank_names()
+        print_json({**dataclasses.asdict(clip.manifest), "prompt_banks": banks, "tested_here": tested})
+    else:
+        print("\n".join(_lines(clip, tested)))
+    return 0
+
+
+def _test_towers(clip: Clip) -> dict[str, dict[str, Any]]:
+    """Run every golden input of each tower here; the lowest centred cosine with the source model."""
+    tested = {}
+    for tower in sorted({variant.tower for variant in clip.manifest.variants}):
+        engine = clip.image_engine if tower == "image" else clip.text_engine
+        cosines = golden_cosines(engine, clip.bundle.checked_file(GOLDEN_NAME), tower)
+        tested[tower] = {
+            "variant": variant_name(choose_variant(clip.bundle, tower, clip.variant)),
+            "backend": engine.name,
+            "version": engine.version,
+            "device": engine.device,
+            "goldens": len(cosines),
+            "lowest_centred_cosine": float(cosines.min()),
+        }
+    return tested
+
+
+def _lines(clip: Clip, tested: dict[str, dict[str, Any]]) -> list[str]:
+    manifest, source = clip.manifest, clip.manifest.provenance
+    pixels = manifest.preprocessing
+    lines = [
+        f"{clip.bundle.folder}",
+        f"  source model      {source.source_model}, licence {source.source_license or 'unknown'}, "
+        f"exported {source.created}",
+        f"  embedding         {manifest.embedding_dim} numbers, space {manifest.space_id[:16]}…",
+        f"  probabilities     {manifest.activation}, scale {manifest.logit_scale:.2f}, bias {manifest.logit_bias:.2f}",
+        f"  picture           {pixels.width} x {pixels.height}, {pixels.resize}, {pixels.interpolation}",
+        f"  prompt banks      {', '.join(clip.bundle.bank_names()) or 'none'}",
+    ]
+    for variant in manifest.variants:
+        size = sum((clip.bundle.folder / entry.path).stat().st_size for entry in variant.files) / 1e6
+        proof = variant.proof
+        lines.append(f"  {variant.tower:5} {variant_name(variant):10}  {size:9.2f} MB, opset {variant.opset}")
+        if proof:
+            lines.append(
+                f"    at export: median centred cosine {proof.median_centred_cosine:.5f}, "
+                f"1st percentile {proof.p1_centred_cosine:.5f} ({proof.samples} inputs, {proof.engine})"
+            )
+    for tower, result in tested.items():
+        lines.append(
+            f"  here: {tower} {result['variant']} on {result['backend']} {result['version']} ({result['device']}): "
+            f"lowest centred cosine of {result['goldens']} goldens {result['lowest_centred_cosine']:.5f}"
+        )
+    return lines

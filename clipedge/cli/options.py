@@ -1,0 +1,67 @@
+"""Options that several verbs share, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clipedge.errors import UsageError
+from clipedge.model import Clip, load
+from clipedge.prompts import PromptBank
+
+__all__ = ["add_engine_options", "add_label_options", "labels_from", "open_clip", "prompt_bank"]
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backend", help="engine to run on (default: the best that is installed)")
+    parser.add_argument("--variant", help="such as int8.x86 (default: the one for this processor)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
+
+
+def add_label_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--labels", metavar="A,B|FILE", help="labels, with commas between, or a file with one a line")
+    parser.add_argument(
+        "--template",
+        action="append",
+        metavar="T",
+        help='such as "a photo of a {}."; repeated: the average of all (default: that one)',
+    )
+
+
+def open_clip(arguments: argparse.Namespace, bundle: str) -> Clip:
+    return load(bundle, backend=arguments.backend, variant=arguments.variant, threads=arguments.threads)
+
+
+def labels_from(option: str | None) -> list[str] | None:
+    """The labels of ``--labels``: the lines of a file of that name if there is one, else the text between commas."""
+    if option is None:
+        return None
+    path = Path(option)
+    if path.is_file():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise UsageError(f"{path} is not UTF-8 text; labels are one a line") from None
+        labels = [line.strip() for line in lines if line.strip()]
+    else:
+        labels = [item.strip() for item in option.split(",") if item.strip()]
+    if not labels:
+        raise UsageError(f"--labels {option!r} names no label; write --labels cat,dog or a file with one a line")
+    return labels
+
+
+def prompt_bank(clip: Clip, arguments: argparse.Namespace) -> PromptBank:
+    """The bank of ``--bank`` or ``--labels``; with neither, the bundle's only one."""
+    if arguments.bank and arguments.labels:
+        raise UsageError("--bank and --labels are two ways to say the same: give one")
+    labels = labels_from(arguments.labels)
+    if labels is not None:
+        return clip.prompt_bank(labels, arguments.template) if arguments.template else clip.prompt_bank(labels)
+    if arguments.template:
+        raise UsageError("--template needs --labels: a bank has its templates in it")
+    if arguments.bank:
+        return PromptBank.load(arguments.bank) if Path(arguments.bank).is_file() else clip.saved_bank(arguments.bank)
+    names = clip.bundle.bank_names()
+    if len(names) != 1:
+        raise UsageError(f"give --labels a,b or --bank NAME; the bundle has these banks: {', '.join(names) or 'none'}")
+    return clip.saved_bank(names[0])

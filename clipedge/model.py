@@ -1,0 +1,172 @@
+"""load(): a bundle becomes a Clip that encodes images and texts."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from clipedge.backends import Engine, open_engine
+from clipedge.bundle import Bundle, open_bundle
+from clipedge.classify import Classifier
+from clipedge.errors import BundleError, SpaceError, UsageError
+from clipedge.images import Images, as_list, preprocess
+from clipedge.manifest import Manifest, TowerName, Variant
+from clipedge.prompts import PromptBank, build_bank
+from clipedge.selftest import GOLDEN_NAME, self_test
+from clipedge.text import DEFAULT_TEMPLATES, Tokenizer
+
+__all__ = ["Clip", "load"]
+
+# Pictures (or texts) that go through an engine at once: enough to fill the cores, little enough memory for a board.
+BATCH = 16
+
+
+def load(
+    folder: str | os.PathLike[str],
+    *,
+    backend: str | None = None,
+    variant: str | None = None,
+    threads: int | None = None,
+) -> Clip:
+    """Open a bundle and test its image engine on a golden input.
+
+    ``backend``: an engine's name, or None for the best that is installed. ``variant``: such as ``"int8.x86"``, or
+    None for the one that suits this processor. ``threads``: CPU threads, None for one per core.
+
+    Raises UsageError (wrong path or name), BundleError (incomplete or altered bundle), MissingDependencyError (no
+    engine installed), BackendError (the engine refuses the graph or gives wrong numbers).
+    """
+    clip = Clip(open_bundle(folder), backend, variant, threads)
+    # The image tower is what a bundle is for: open it now, so that what is broken shows before the first frame.
+    _ = clip.image_engine
+    return clip
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A loaded bundle. The text tower opens at its first use: a device with prompt banks never needs it."""
+
+    bundle: Bundle
+    backend: str | None = None
+    variant: str | None = None
+    threads: int | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
+
+    @cached_property
+    def image_engine(self) -> Engine:
+        return self._open("image")
+
+    @cached_property
+    def text_engine(self) -> Engine:
+        return self._open("text")
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        context_length = self.manifest.context_length
+        if context_length is None:
+            raise UsageError(f"{self.bundle.folder} has no text tower; use a prompt bank, or export without --no-text")
+        return Tokenizer.from_file(self.bundle.checked_file("tokenizer.json"), context_length)
+
+    def encode_image(self, images: Images) -> npt.NDArray[np.float32]:
+        """Embed one image or a sequence of them: (N, D) float32, L2-normalised.
+
+        An image is a path, encoded bytes, a PIL image, a uint8 HWC **RGB** array (OpenCV's arrays are BGR: wrap
+        them in ``clipedge.Frame.from_bgr``), or a ``clipedge.Frame``. Raises ImageError for what is none of these
+        or cannot be read.
+        """
+        pictures = as_list(images)
+        pieces = [
+            self.image_engine(preprocess(pictures[i : i + BATCH], self.manifest.preprocessing))
+            for i in range(0, len(pictures), BATCH)
+        ]
+        return np.concatenate(pieces) if pieces else self._no_embeddings()
+
+    def encode_text(self, texts: str | Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embed one text or a sequence of them: (N, D) float32, L2-normalised.
+
+        A text longer than the context is cut with a warning. Raises UsageError if the bundle has no text tower.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        tokens = self.tokenizer(texts)
+        pieces = [self.text_engine(tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)]
+        return np.concatenate(pieces) if pieces else self._no_embeddings()
+
+    def prompt_bank(self, labels: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> PromptBank:
+        """Embed labels in templates once; ``save`` the result to classify without the text tower."""
+        return build_bank(self.encode_text, self.manifest, labels, templates)
+
+    def saved_bank(self, name: str) -> PromptBank:
+        """The prompt bank ``prompts/NAME.safetensors`` of this bundle."""
+        names = self.bundle.bank_names()
+        if name not in names:
+            raise UsageError(
+                f"{self.bundle.folder} has no prompt bank {name!r}; there are: {', '.join(names) or 'none'}"
+            )
+        return PromptBank.load(self.bundle.bank_path(name))
+
+    def classifier(
+        self, labels: Sequence[str] | PromptBank, templates: Sequence[str] = DEFAULT_TEMPLATES
+    ) -> Classifier:
+        """A zero-shot classifier from labels (embedded now) or from a prompt bank (no text tower needed).
+
+        Raises SpaceError for a bank that belongs to another model.
+        """
+        if isinstance(labels, str):
+            raise UsageError(f'labels are a list of texts, found the text {labels!r}; write ["{labels}"]')
+        bank = labels if isinstance(labels, PromptBank) else self.prompt_bank(labels, templates)
+        if bank.space_id != self.manifest.space_id:
+            raise SpaceError(
+                f"the prompt bank was made for another model (space {bank.space_id[:12]}…) than this bundle's "
+                f"{self.manifest.provenance.source_model} (space {self.manifest.space_id[:12]}…): "
+                "make the bank with a bundle of this model"
+            )
+        return Classifier(self.encode_image, bank)
+
+    def _open(self, tower: TowerName) -> Engine:
+        variant = choose_variant(self.bundle, tower, self.variant)
+        path = self.bundle.checked_variant(variant)
+        engine = open_engine(path, variant, self.backend, self.threads)
+        self_test(engine, self.bundle.checked_file(GOLDEN_NAME), variant)
+        return engine
+
+    def _no_embeddings(self) -> npt.NDArray[np.float32]:
+        return np.empty((0, self.manifest.embedding_dim), np.float32)
+
+
+def variant_name(variant: Variant) -> str:
+    """``PRECISION[.TARGET]``, as in the file's name: ``int8.x86``, ``fp32``."""
+    return variant.precision if variant.target == "any" else f"{variant.precision}.{variant.target}"
+
+
+def choose_variant(bundle: Bundle, tower: TowerName, name: str | None) -> Variant:
+    """The variant called ``name``, or the smallest-precision one made for this processor, else for any.
+
+    Raises UsageError if there is none such, BundleError if the bundle lacks the tower.
+    """
+    variants = [variant for variant in bundle.manifest.variants if variant.tower == tower]
+    if not variants:
+        raise BundleError(f"{bundle.folder} has no {tower} tower; export it again with one, or use a prompt bank")
+    here = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}.get(platform.machine().lower())
+    order = ("int8", "fp16", "fp32")
+    fitting = sorted(
+        (variant for variant in variants if variant.target in (here, "any")),
+        key=lambda variant: order.index(variant.precision),
+    )
+    if name is not None:
+        fitting = [variant for variant in variants if variant_name(variant) == name]
+    if not fitting:
+        raise UsageError(
+            f"{bundle.folder} has no {tower} tower {name or f'for this processor ({platform.machine()})'}; "
+            f"there are: {', '.join(map(variant_name, variants))}; "
+            + ("name one of them" if name else "export with --target, or name one with variant=")
+        )
+    return fitting[0]

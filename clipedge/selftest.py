@@ -1,0 +1,69 @@
+"""The golden inputs: a few inputs with the source model's embeddings, by which any device can test an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from clipedge.backends import Engine
+from clipedge.errors import BackendError, BundleError
+from clipedge.manifest import Variant
+
+__all__ = ["GOLDEN_NAME", "centred_cosines", "cosines", "golden_cosines", "self_test"]
+
+GOLDEN_NAME = "golden.safetensors"
+TENSORS = {"image": ("pixels", "image_embeds"), "text": ("input_ids", "text_embeds")}
+
+# How far the first golden's centred cosine may fall below what it was at export. Another engine, version or
+# instruction set rounds INT8 a little differently; a broken one misses by far more.
+ALLOWED_DRIFT = 0.05
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+def cosines(first: Floats, second: Floats) -> Floats:
+    """Row-wise cosine of two (N, D) arrays, (N,). A zero row, or one with NaN, gives NaN."""
+    with np.errstate(invalid="ignore"):
+        norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+        return np.asarray((first * second).sum(axis=1) / norms)
+
+
+def centred_cosines(source: Floats, other: Floats, mean: Floats) -> Floats:
+    """Row-wise cosine after ``mean`` (D,) was subtracted from both, (N,).
+
+    Embeddings of unrelated pictures have a large common part (raw cosine 0.6 and more), which hides errors.
+    """
+    return cosines(source - mean, other - mean)
+
+
+def golden_cosines(engine: Engine, path: Path, tower: str, count: int | None = None) -> Floats:
+    """Centred cosines between the source model's embeddings and the engine's, of the first ``count`` goldens."""
+    input_name, embeds_name = TENSORS[tower]
+    try:
+        with safe_open(path, framework="numpy") as golden:
+            expected = golden.get_tensor(embeds_name)
+            inputs = golden.get_slice(input_name)[:count]
+    except SafetensorError as error:
+        raise BundleError(f"{path} cannot be read ({error}): copy or export the bundle again") from None
+    # One at a time: that is what a camera does, and it bounds memory.
+    found = np.concatenate([engine(inputs[i : i + 1]) for i in range(len(inputs))])
+    return centred_cosines(expected[:count], found, expected.mean(axis=0))
+
+
+def self_test(engine: Engine, path: Path, variant: Variant) -> None:
+    """Run the first golden input. Raises BackendError for NaN, a constant, or an embedding that drifted."""
+    if variant.proof is None:
+        raise BundleError(f"the {variant.tower} tower was exported without a proof: export the bundle again")
+    (found,) = golden_cosines(engine, path, variant.tower, count=1)
+    expected = variant.proof.golden_cosine
+    if not found >= expected - ALLOWED_DRIFT:  # `not >=`, so that NaN fails
+        raise BackendError(
+            f"{engine.name} {engine.version} gives wrong numbers with the {variant.tower} tower "
+            f"({variant.precision}, target {variant.target}): on the bundle's golden input the centred cosine with "
+            f"the source model was {expected:.4f} at export and is {found:.4f} here; "
+            "use another backend or variant, or export for this device"
+        )

@@ -1,0 +1,242 @@
+"""export(): the whole job, from a checkpoint to a proven bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clipedge.backends import Engine, open_engine
+from clipedge.bundle import MANIFEST_NAME, replacing_folder
+from clipedge.calibration.sensitivity import LayerCost
+from clipedge.errors import GateError, UsageError
+from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
+from clipedge.export.convert import Conversion, convert
+from clipedge.export.graph import write_image_graph, write_text_graph
+from clipedge.export.material import Material, gather_material
+from clipedge.export.package import TOKENIZER_NAME, carry_banks, make_manifest, write_goldens, write_model_card
+from clipedge.export.proof import (
+    Encoder,
+    SidesByInput,
+    exported_latencies,
+    run_both,
+    source_encoder,
+    tower_report,
+    variant_proof,
+)
+from clipedge.export.report import Report
+from clipedge.export.streams import BATCH, PixelStream, token_stream
+from clipedge.export.tokenizer import load_tokenizer_json, read_pad_token
+from clipedge.export.towers import build_image_tower, build_text_tower
+from clipedge.export.verify import ZeroShot, compare_answers, gate_failures
+from clipedge.manifest import Manifest, Precision, Target
+from clipedge.prompts import build_bank
+from clipedge.text import Tokenizer, bake_tokenizer
+
+__all__ = ["PRECISIONS", "TARGETS", "export"]
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+TARGETS: tuple[Target, ...] = ("x86", "arm")
+COST_INPUTS = 16  # inputs on which the layers' costs are compared when an export fails
+COSTLY_LAYERS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedTower:
+    """A tower on both sides: the source in torch, the exported graph in its engine, and what both gave."""
+
+    source: torch.nn.Module
+    conversion: Conversion
+    engine: Engine
+    sides: SidesByInput
+
+
+def export(
+    model: str | os.PathLike[str] | None,
+    output: str | os.PathLike[str],
+    *,
+    precision: Precision = "int8",
+    target: Target = "x86",
+    calibration_data: str | os.PathLike[str] | None = None,
+    labels: Sequence[str] | None = None,
+    templates: Sequence[str] | None = None,
+    text: bool = True,
+) -> Report:
+    """Export ``model`` to a bundle at ``output`` and prove that it gives the same answers.
+
+    ``model``: a Hugging Face CLIP folder, or None for the demonstration checkpoint. ``calibration_data``: a folder of
+    pictures (two thirds calibrate, one third proves; sub-folders named for classes give the accuracy), or "scenes".
+    ``labels`` in ``templates`` become the prompt bank ``default``. ``text=False`` leaves the text tower out.
+
+    An export that fails leaves nothing behind: what was at ``output`` stays. Raises GateError (which holds the
+    report) if the exported model stays below the gate, CheckpointError or UsageError for input that cannot be used.
+    """
+    _check_choice("precision", precision, PRECISIONS)
+    _check_choice("target", target, TARGETS)
+    checkpoint = load_checkpoint(DEMO_CHECKPOINT if model is None else model)
+    material = gather_material(checkpoint, precision, calibration_data, labels, templates)
+    with replacing_folder(output) as folder:
+        calibration = PixelStream(material.calibration, checkpoint.preprocessing, "calibrating the image tower")
+        proof = PixelStream(material.proof, checkpoint.preprocessing, "proving the image tower")
+        texts = SourceTexts(checkpoint)
+        towers = {"image": _export_image_tower(checkpoint, folder, precision, target, calibration, proof)}
+        if text:
+            towers["text"] = _export_text_tower(texts, material, folder, precision, target)
+            (folder / TOKENIZER_NAME).write_bytes(texts.tokenizer_json)
+        manifest = _write_manifest(folder, checkpoint, towers, calibration)
+        zero_shot = _zero_shot(folder, manifest, material, proof, texts, towers)
+        carry_banks(Path(output), folder, manifest.space_id)
+        report = _report(folder, manifest, material, towers, zero_shot, [*calibration.unreadable, *proof.unreadable])
+        if not report.passed:
+            raise GateError("; ".join(report.failures), report)
+        (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
+        write_model_card(folder, Path(output).name, manifest, report)
+    return report
+
+
+def _check_choice(what: str, found: str, choices: Sequence[str]) -> None:
+    if found not in choices:
+        raise UsageError(f"unknown {what} {found!r}; there are: {', '.join(choices)}")
+
+
+class SourceTexts:
+    """The source model's text side: its tokenizer and its torch tower."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        context_length, pad = checkpoint.text.context_length, read_pad_token(checkpoint.folder)
+        self.tower = build_text_tower(checkpoint)
+        self.tokenizer_json = bake_tokenizer(load_tokenizer_json(checkpoint.folder), context_length, pad)
+        self.tokenizer = Tokenizer.from_file(self.tokenizer_json, context_length)
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        return self.encode_with(source_encoder(self.tower), texts)
+
+    def encode_with(self, encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embed texts, tokenized as the source model does, in either model."""
+        tokens = self.tokenizer(texts)
+        return np.concatenate([encoder(tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)])
+
+
+def _export_image_tower(
+    checkpoint: Checkpoint,
+    folder: Path,
+    precision: Precision,
+    target: Target,
+    calibration: PixelStream,
+    proof: PixelStream,
+) -> ExportedTower:
+    source = build_image_tower(checkpoint)
+    pixel_mean = [255 * mean for mean in checkpoint.preprocessing.mean]
+    conversion = convert(
+        lambda path: write_image_graph(source, path), folder, "image", precision, target, calibration, pixel_mean
+    )
+    return _run_tower(source, conversion, proof)
+
+
+def _export_text_tower(
+    texts: SourceTexts, material: Material, folder: Path, precision: Precision, target: Target
+) -> ExportedTower:
+    calibration = token_stream(material.calibration_texts, texts.tokenizer, "calibrating the text tower")
+    conversion = convert(
+        lambda path: write_text_graph(texts.tower, path), folder, "text", precision, target, calibration
+    )
+    return _run_tower(
+        texts.tower, conversion, token_stream(material.proof_texts, texts.tokenizer, "proving the text tower")
+    )
+
+
+def _run_tower(source: torch.nn.Module, conversion: Conversion, proof: Iterable[npt.NDArray[Any]]) -> ExportedTower:
+    engine = open_engine(conversion.path, conversion.variant)
+    return ExportedTower(source, conversion, engine, run_both(source_encoder(source), engine, proof))
+
+
+def _write_manifest(
+    folder: Path, checkpoint: Checkpoint, towers: dict[str, ExportedTower], calibration: PixelStream
+) -> Manifest:
+    write_goldens(folder, {name: tower.sides for name, tower in towers.items()})
+    variants = tuple(
+        dataclasses.replace(tower.conversion.variant, proof=variant_proof(tower.engine, tower.sides))
+        for tower in towers.values()
+    )
+    manifest = make_manifest(folder, checkpoint, variants, calibration.sha256)
+    (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest
+
+
+def _zero_shot(
+    folder: Path,
+    manifest: Manifest,
+    material: Material,
+    proof: PixelStream,
+    texts: SourceTexts,
+    towers: dict[str, ExportedTower],
+) -> ZeroShot | None:
+    """Classify the proof pictures with both models, each with its own text tower; save the source's prompt bank."""
+    if not material.labels:
+        return None
+    source_bank = build_bank(texts.encode, manifest, material.labels, material.templates)
+    source_bank.save(folder / "prompts" / "default.safetensors")
+    exported_bank = source_bank
+    if "text" in towers:
+        encoder = towers["text"].engine
+        exported_bank = build_bank(
+            lambda prompts: texts.encode_with(encoder, prompts), manifest, material.labels, material.templates
+        )
+    sides = towers["image"].sides
+    return compare_answers(
+        (sides.source @ source_bank.label_embeds.T).argmax(axis=1),
+        (sides.exported @ exported_bank.label_embeds.T).argmax(axis=1),
+        None if material.truth is None else material.truth[proof.indices],
+        len(material.labels),
+    )
+
+
+def _report(
+    folder: Path,
+    manifest: Manifest,
+    material: Material,
+    towers: dict[str, ExportedTower],
+    zero_shot: ZeroShot | None,
+    unreadable: list[str],
+) -> Report:
+    latencies = exported_latencies(folder)
+    reports = {
+        name: tower_report(tower.source, tower.conversion.path, tower.sides, latencies[name])
+        for name, tower in towers.items()
+    }
+    image = towers["image"]
+    failures = gate_failures({name: report.parity for name, report in reports.items()}, zero_shot)
+    calibrated = manifest.provenance.calibration_sha256 is not None
+    return Report(
+        model=manifest.provenance.source_model,
+        precision=image.conversion.variant.precision,
+        target=image.conversion.variant.target,
+        engine=f"{image.engine.name} {image.engine.version}",
+        calibration=f"{len(material.calibration)} pictures of {material.calibration.source}"
+        if calibrated
+        else "nothing",
+        proof=f"{len(image.sides.source)} pictures of {material.proof.source}",
+        unreadable=tuple(unreadable),
+        towers=reports,
+        zero_shot=zero_shot,
+        failures=tuple(failures),
+        costly_layers=tuple(_costly_layers(towers)) if failures else (),
+    )
+
+
+def _costly_layers(towers: dict[str, ExportedTower]) -> list[LayerCost]:
+    """The layers to look at first when an INT8 export stays below the gate."""
+    costs = [
+        cost
+        for tower in towers.values()
+        if tower.conversion.costs is not None
+        for cost in tower.conversion.costs(tower.sides.golden_inputs[:COST_INPUTS])
+    ]
+    return sorted(costs, key=lambda item: -item.cost)[:COSTLY_LAYERS]

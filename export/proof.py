@@ -1,0 +1,112 @@
+"""Run source and exported model over the same proof inputs and compare them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clipedge.backends import Engine
+from clipedge.bench import measure
+from clipedge.errors import BackendError
+from clipedge.export.report import TowerReport
+from clipedge.export.verify import compare_embeddings
+from clipedge.manifest import VariantProof
+from clipedge.selftest import centred_cosines
+
+__all__ = [
+    "GOLDENS",
+    "Encoder",
+    "SidesByInput",
+    "exported_latencies",
+    "run_both",
+    "source_encoder",
+    "tower_report",
+    "variant_proof",
+]
+
+GOLDENS = 32
+Embeddings = npt.NDArray[np.float32]
+Encoder = Callable[[npt.NDArray[Any]], Embeddings]
+
+
+@dataclass(frozen=True, eq=False)
+class SidesByInput:
+    """Embeddings (N, D) of the same N inputs by both models, and the first ``GOLDENS`` of the inputs themselves."""
+
+    golden_inputs: npt.NDArray[Any]
+    source: Embeddings
+    exported: Embeddings
+
+
+def source_encoder(tower: torch.nn.Module) -> Encoder:
+    """The torch tower as a function of numpy arrays."""
+
+    def encode(inputs: npt.NDArray[Any]) -> Embeddings:
+        with torch.inference_mode():
+            embeds: Embeddings = tower(torch.from_numpy(inputs)).numpy()
+        return embeds
+
+    return encode
+
+
+def run_both(source: Encoder, engine: Engine, batches: Iterable[npt.NDArray[Any]]) -> SidesByInput:
+    """Encode a stream of input batches with both; memory holds the embeddings, not the inputs."""
+    inputs: list[npt.NDArray[Any]] = []
+    pairs: list[tuple[Embeddings, Embeddings]] = []
+    kept = 0
+    for batch in batches:
+        if kept < GOLDENS:
+            inputs.append(batch[: GOLDENS - kept].copy())
+            kept += len(inputs[-1])
+        pairs.append((source(batch), engine(batch)))
+    sources, exporteds = zip(*pairs, strict=True)
+    return SidesByInput(np.concatenate(inputs), np.concatenate(sources), np.concatenate(exporteds))
+
+
+def tower_report(tower: torch.nn.Module, file: Path, sides: SidesByInput, exported_latency_ms: float) -> TowerReport:
+    """Parity, bytes and latency of one tower."""
+    encode, one = source_encoder(tower), sides.golden_inputs[:1]
+    return TowerReport(
+        parity=compare_embeddings(sides.source, sides.exported),
+        source_bytes=sum(4 * parameter.numel() for parameter in tower.parameters()),
+        exported_bytes=file.stat().st_size,
+        source_latency_ms=measure(lambda: encode(one)).median_ms,
+        exported_latency_ms=exported_latency_ms,
+    )
+
+
+def variant_proof(engine: Engine, sides: SidesByInput) -> VariantProof:
+    """What the manifest says of a variant. The golden is run alone, as the self-test at load will run it."""
+    parity = compare_embeddings(sides.source, sides.exported)
+    golden_mean = sides.source[: len(sides.golden_inputs)].mean(axis=0)
+    golden = centred_cosines(sides.source[:1], engine(sides.golden_inputs[:1]), golden_mean)
+    return VariantProof(
+        engine=f"{engine.name} {engine.version}",
+        samples=parity.samples,
+        median_cosine=parity.median_cosine,
+        median_centred_cosine=parity.median_centred_cosine,
+        p1_centred_cosine=parity.p1_centred_cosine,
+        golden_cosine=float(golden[0]),
+    )
+
+
+def exported_latencies(folder: Path) -> dict[str, float]:
+    """Median latency in milliseconds of each tower of a bundle, measured in a process of its own.
+
+    Raises BackendError if that process fails.
+    """
+    command = [sys.executable, "-m", "clipedge.bench", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise BackendError(f"the exported bundle does not run in a fresh process: {last}")
+    return {tower: latency["median_ms"] for tower, latency in json.loads(done.stdout).items()}

@@ -1,0 +1,109 @@
+"""The proof of one export, as a person reads it and as a program does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from clipedge.calibration.sensitivity import LayerCost
+from clipedge.export.verify import Parity, ZeroShot
+
+__all__ = ["Report", "TowerReport", "report_lines"]
+
+
+@dataclass(frozen=True)
+class TowerReport:
+    """One tower, source model against exported model.
+
+    Bytes are of the float32 parameters and of the exported file. Latencies are medians for one input in
+    milliseconds: the source in eager PyTorch, the exported graph in its engine, one after the other, each in a
+    process of its own, on all cores.
+    """
+
+    parity: Parity
+    source_bytes: int
+    exported_bytes: int
+    source_latency_ms: float
+    exported_latency_ms: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an export is worth. ``failures`` are the lines in which it stays below the gate."""
+
+    model: str
+    precision: str
+    target: str
+    engine: str
+    calibration: str
+    proof: str
+    unreadable: tuple[str, ...]
+    towers: dict[str, TowerReport]
+    zero_shot: ZeroShot | None
+    failures: tuple[str, ...]
+    costly_layers: tuple[LayerCost, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "passed": self.passed}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+
+def report_lines(report: Report) -> list[str]:
+    """The report as a table for a terminal."""
+    lines = [
+        f"{report.model} -> {report.precision}, target {report.target}, proven in {report.engine}",
+        f"  calibrated on {report.calibration}; proof on {report.proof}",
+        "",
+        f"  {'':34}{'source':>12}{'exported':>12}",
+    ]
+    for name, tower in report.towers.items():
+        lines += _tower_lines(name, tower)
+    if report.zero_shot:
+        lines += _zero_shot_lines(report.zero_shot)
+    lines += [f"  not readable, left out: {line}" for line in report.unreadable[:5]]
+    if len(report.unreadable) > 5:
+        lines.append(f"  ... and {len(report.unreadable) - 5} more pictures that cannot be read")
+    lines += ["", "  PASSED: the exported model gives the source model's answers" if report.passed else "  FAILED"]
+    lines += [f"    {failure}" for failure in report.failures]
+    if report.costly_layers:
+        costs = ", ".join(f"{cost.layer} ({cost.cost:.4f})" for cost in report.costly_layers)
+        lines.append(f"    layers that cost most (1 - centred cosine, each alone in INT8): {costs}")
+    return lines
+
+
+def _tower_lines(name: str, tower: TowerReport) -> list[str]:
+    parity = tower.parity
+    return [
+        _row(f"{name} tower, size (MB)", tower.source_bytes / 1e6, tower.exported_bytes / 1e6, ".2f"),
+        _row(f"{name} tower, latency (ms)", tower.source_latency_ms, tower.exported_latency_ms, ".2f"),
+        _row(f"{name} tower, median cosine", None, parity.median_cosine, ".5f"),
+        _row("    centred, median", None, parity.median_centred_cosine, ".5f"),
+        _row("    centred, 1st percentile", None, parity.p1_centred_cosine, ".5f"),
+        _row("    same nearest neighbour (%)", None, 100 * parity.neighbour_overlap, ".1f"),
+    ]
+
+
+def _zero_shot_lines(zero_shot: ZeroShot) -> list[str]:
+    lines = [_row(f"same top-1 of {zero_shot.labels} labels (%)", None, 100 * zero_shot.agreement, ".1f")]
+    if zero_shot.source_accuracy is not None and zero_shot.exported_accuracy is not None:
+        accuracies = 100 * zero_shot.source_accuracy, 100 * zero_shot.exported_accuracy
+        lines.append(_row(f"zero-shot top-1, {zero_shot.samples} pictures (%)", *accuracies, ".2f"))
+    if zero_shot.drop_points is not None and zero_shot.drop_interval is not None:
+        low, high = zero_shot.drop_interval
+        lines.append(
+            f"  {'drop in points (95 % interval)':34}{'':12}{zero_shot.drop_points:12.2f}  ({low:.2f} to {high:.2f})"
+        )
+    return lines
+
+
+def _row(title: str, source: float | None, exported: float, style: str) -> str:
+    left = "" if source is None else format(source, style)
+    return f"  {title:34}{left:>12}{exported:>12{style}}"

@@ -1,0 +1,65 @@
+"""Streams of model inputs, batch by batch, with a progress bar where somebody watches."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from clipedge.calibration.data import Pictures, pixel_batches
+from clipedge.manifest import Preprocessing
+from clipedge.text import Tokenizer, TruncatedTextWarning
+
+__all__ = ["BATCH", "PixelStream", "token_stream"]
+
+BATCH = 16
+
+
+class PixelStream:
+    """Pixel batches (n, H, W, 3) uint8 of a set of pictures, to be iterated once.
+
+    Afterwards ``indices`` are the pictures that could be read, ``unreadable`` has a line for each other one, and
+    ``sha256`` is the hash of all pixels in hex: it names
+    the set by what was seen, not by file names.
+    """
+
+    def __init__(self, pictures: Pictures, preprocessing: Preprocessing, title: str) -> None:
+        self.pictures = pictures
+        self.preprocessing = preprocessing
+        self.title = title
+        self.indices: list[int] = []
+        self.unreadable: list[str] = []
+        self._digest = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
+        with _progress(self.title, len(self.pictures), "picture") as bar:
+            for indices, pixels in pixel_batches(self.pictures, self.preprocessing, self.unreadable, BATCH):
+                self.indices += indices.tolist()
+                self._digest.update(pixels.data)
+                yield pixels
+                bar.update(len(pixels))
+
+    @property
+    def sha256(self) -> str | None:
+        """None if nothing was read."""
+        return self._digest.hexdigest() if self.indices else None
+
+
+def token_stream(texts: Sequence[str], tokenizer: Tokenizer, title: str) -> Iterator[npt.NDArray[np.int64]]:
+    """Token batches (n, context length) int64 of a list of texts; too long ones are cut without a word."""
+    with _progress(title, len(texts), "text") as bar:
+        for start in range(0, len(texts), BATCH):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", TruncatedTextWarning)
+                tokens = tokenizer(texts[start : start + BATCH])
+            yield tokens
+            bar.update(len(tokens))
+
+
+def _progress(title: str, total: int, unit: str) -> tqdm[None]:
+    # disable=None: on stderr, and only if that is a terminal.
+    return tqdm(desc=title, total=total, unit=unit, disable=None, leave=False)
