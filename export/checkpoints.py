@@ -62,9 +62,7 @@ class Checkpoint:
     def tokenizer_json(self) -> bytes:
         """The tokenizer, made to cut and pad to the context length; read when asked for, since an image tower
         needs none. Raises CheckpointError when it is missing or damaged."""
-        return bake_tokenizer(
-            load_tokenizer_json(self.folder), self.text.context_length, read_pad_token(self.folder)
-        )
+        return bake_tokenizer(load_tokenizer_json(self.folder), self.text.context_length, read_pad_token(self.folder))
 
 
 def load_checkpoint(model: str | os.PathLike[str]) -> Checkpoint:

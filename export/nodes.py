@@ -73,8 +73,9 @@ class GraphBuilder:
         return self.node("Reshape", name, value, self.integers(*shape))
 
     def linear(self, name: str, layer: nn.Linear, value: str) -> str:
+        """A bias of zeros is left out, be it that training or that folding left it at zero."""
         result = self.node("MatMul", name, value, self.constant(f"{name}.weight", layer.weight.T))
-        if layer.bias is not None:
+        if layer.bias is not None and bool(layer.bias.any()):
             result = self.node("Add", f"{name}.add", result, self.constant(f"{name}.bias", layer.bias))
         return result
 

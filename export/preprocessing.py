@@ -45,7 +45,7 @@ def read_preprocessing(folder: Path, image_size: int) -> Preprocessing:
     if kind not in PROCESSOR_TYPES:
         raise CheckpointError(f"{path}: the image processor is {kind!r}; expected CLIP's ({PROCESSOR_TYPES[0]})")
     if not values.get("do_resize", True):
-        raise CheckpointError(f"{path}: do_resize is false; ClipEdge always resizes, expected true")
+        raise CheckpointError(f"{path}: do_resize is off; ClipEdge always resizes, expected true")
     if values.get("do_pad"):
         raise CheckpointError(f"{path}: do_pad is true; ClipEdge does not pad pictures, expected false")
     resample = values.get("resample", 3)
@@ -67,7 +67,7 @@ def read_preprocessing(folder: Path, image_size: int) -> Preprocessing:
 
 
 def _processor_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The file and its settings; a null means the default in transformers, so nulls are left out."""
+    """The file and its settings. A null there is no default: in transformers it switches a step off."""
     combined = folder / "processor_config.json"
     path, document = folder / "preprocessor_config.json", None
     if combined.is_file():
@@ -81,7 +81,7 @@ def _processor_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
             f"{folder} has no preprocessor_config.json, so how its pictures were resized and normalised is "
             "unknown; add the one that came with the model"
         )
-    return path, {key: value for key, value in document.items() if value is not None}
+    return path, document
 
 
 def _resize(path: Path, values: Mapping[str, Any], image_size: int) -> tuple[Literal["shortest-edge", "squash"], int]:
@@ -102,7 +102,7 @@ def _resize(path: Path, values: Mapping[str, Any], image_size: int) -> tuple[Lit
         return "squash", image_size
     if crop is None:
         raise CheckpointError(
-            f"{path}: do_center_crop is false with size by shortest edge, so pictures keep their aspect ratio; "
+            f"{path}: do_center_crop is off with size by shortest edge, so pictures keep their aspect ratio; "
             f"expected a crop to {image_size} x {image_size}"
         )
     if size[0] < image_size:

@@ -52,9 +52,7 @@ def fold_image_embedding(tower: ImageTower) -> ImageTower:
     shift = (weight.double() * (255 * weight.new_tensor(embedding.mean, dtype=torch.float64))).sum((1, 2, 3))
     tokens = embedding.position.double()
     tokens = torch.cat([tokens[:1] + embedding.class_token.double(), tokens[1:] - shift]).to(dtype)
-    folded = FoldedImageEmbedding(
-        tower.config.patch_size, _linear(weight.flatten(1), weight.new_zeros(len(weight))), tokens, embedding.norm
-    )
+    folded = FoldedImageEmbedding(tower.config.patch_size, _linear(weight.flatten(1), None), tokens, embedding.norm)
     return ImageTower(tower.config, folded, _blocks(tower), tower.norm_post, tower.projection)
 
 
@@ -78,7 +76,7 @@ def fold_attention_scale(tower: TowerT) -> TowerT:
         scale = torch.ones(attn.qkv.out_features, dtype=torch.float64)
         scale[: attn.qkv.in_features] = attn.scale
         weight, dtype = attn.qkv.weight, attn.qkv.weight.dtype
-        qkv = _linear((weight * scale[:, None]).to(dtype), (_bias(attn.qkv) * scale).to(dtype))
+        qkv = _linear((weight * scale[:, None]).to(dtype), (attn.qkv.bias * scale).to(dtype))
         return _with_attention(block, FusedAttention(qkv, attn.out, attn.heads, 1.0))
 
     return _map_blocks(tower, fold)
@@ -111,9 +109,8 @@ def pool_last_block(tower: TowerT) -> TowerT:
     *others, last = _blocks(tower)
     attn = cast(FusedAttention, last.attn)
     width = attn.qkv.in_features
-    bias = _bias(attn.qkv)
-    query = _linear(attn.qkv.weight[:width], bias[:width])
-    key_value = _linear(attn.qkv.weight[width:], bias[width:])
+    query = _linear(attn.qkv.weight[:width], attn.qkv.bias[:width])
+    key_value = _linear(attn.qkv.weight[width:], attn.qkv.bias[width:])
     pooled = PooledAttention(query, key_value, attn.out, attn.heads, attn.scale)
     return _rebuild(tower, [*others, _with_attention(last, pooled)], tower.norm_post, tower.projection)
 
@@ -121,26 +118,21 @@ def pool_last_block(tower: TowerT) -> TowerT:
 def _fold_norm(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[nn.LayerNorm, nn.Linear]:
     """The norm without gain and bias, and the linear layer with them."""
     weight, dtype = linear.weight.double(), linear.weight.dtype
-    bias = weight @ norm.bias.double() + _bias(linear).double()
+    bias = weight @ norm.bias.double()
+    if linear.bias is not None:
+        bias = bias + linear.bias.double()
     bare = nn.LayerNorm(linear.in_features, norm.eps, elementwise_affine=False)
     return bare, _linear((weight * norm.weight.double()).to(dtype), bias.to(dtype))
 
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
-    """A linear layer of these tensors; a bias of zeros is left out."""
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
     out_features, in_features = weight.shape
-    has_bias = bool(bias.any())
     with torch.device("meta"):
-        linear = nn.Linear(in_features, out_features, bias=has_bias)
+        linear = nn.Linear(in_features, out_features, bias=bias is not None)
     linear.weight = nn.Parameter(weight, requires_grad=False)
-    if has_bias:
+    if bias is not None:
         linear.bias = nn.Parameter(bias, requires_grad=False)
     return linear
-
-
-def _bias(linear: nn.Linear) -> torch.Tensor:
-    """The bias, zeros where there is none."""
-    return linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
 
 
 def _with_attention(block: Block, attn: FusedAttention | PooledAttention) -> Block:

@@ -8,29 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from transformers import CLIPConfig, CLIPModel
 
-# ViT-B/32 of the CLIP paper; B/16 differs in the patch size alone.
-VIT_B_TEXT = {
-    "hidden_size": 512,
-    "intermediate_size": 2048,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "max_position_embeddings": 77,
-    "vocab_size": 49408,
-    "eos_token_id": 49407,
-}
-VIT_B_IMAGE = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "image_size": 224,
-}
+Config = dict[str, Any]
+MakeClip = Callable[..., Path]
 
-TINY_TEXT = {
+TINY_TEXT: Config = {
     "hidden_size": 24,
     "intermediate_size": 80,
     "num_hidden_layers": 2,
@@ -41,7 +28,7 @@ TINY_TEXT = {
     "eos_token_id": 59,
     "pad_token_id": 0,
 }
-TINY_IMAGE = {
+TINY_IMAGE: Config = {
     "hidden_size": 32,
     "intermediate_size": 96,
     "num_hidden_layers": 3,
@@ -50,25 +37,44 @@ TINY_IMAGE = {
     "patch_size": 8,
 }
 
-MakeClip = Callable[..., Path]
+# What differs from the configuration above: text, image, projection_dim.
+VARIETIES: dict[str, tuple[Config, Config, int]] = {
+    "quick_gelu": ({}, {}, 20),
+    "gelu": ({"hidden_act": "gelu"}, {"hidden_act": "gelu"}, 32),
+    "activations-differ": ({"hidden_act": "gelu"}, {"hidden_act": "quick_gelu"}, 8),
+    "large-eps": ({"layer_norm_eps": 1e-2}, {"layer_norm_eps": 1e-3}, 24),
+    "legacy-eos": ({"eos_token_id": 2}, {}, 20),
+    "odd-sizes": (
+        {"num_attention_heads": 1, "max_position_embeddings": 5, "num_hidden_layers": 1},
+        {"num_attention_heads": 8, "patch_size": 12, "num_hidden_layers": 1, "intermediate_size": 33},
+        7,
+    ),
+}
+
+# CLIP ViT-B, as transformers' defaults have it.
+VIT_B_IMAGE: Config = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "image_size": 224,
+}
 
 
-def write_clip_folder(
-    folder: Path, text: dict[str, Any], image: dict[str, Any], projection_dim: int = 20, seed: int = 0
-) -> Path:
-    """Save a CLIPModel with random weights, and CLIP's preprocessing, the way transformers does."""
+def write_clip(folder: Path, text: Config, image: Config, projection_dim: int = 20, seed: int = 0) -> Path:
+    """Save a CLIPModel with random weights as transformers does, and an image processor's settings."""
     config = CLIPConfig(text_config=text, vision_config=image, projection_dim=projection_dim)
     with torch.device("meta"):
         model = CLIPModel(config)
     model.to_empty(device="cpu")
     randomise(model, seed)
     model.save_pretrained(folder)
-    preprocessor = {
+    settings = {
         "image_processor_type": "CLIPImageProcessor",
         "size": {"shortest_edge": image["image_size"]},
         "crop_size": {"height": image["image_size"], "width": image["image_size"]},
     }
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder
 
 
@@ -76,7 +82,7 @@ def randomise(model: CLIPModel, seed: int) -> None:
     """Fill every weight so that nothing is neutral and activations keep their size through the layers.
 
     transformers' own initialisation would hide faults: its biases are zero, its gains one, and its weights so
-    small that all pictures get nearly the same embedding.
+    small that all inputs get nearly the same embedding.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.state_dict().items():
@@ -87,8 +93,8 @@ def randomise(model: CLIPModel, seed: int) -> None:
             noise *= 0.1
         elif "norm" in name:
             noise = 1 + 0.3 * noise
-        elif "embedding" not in name or "patch" in name:
-            noise /= math.sqrt(math.prod(weight.shape[1:]))
+        elif weight.ndim > 1 and "position" not in name and "token" not in name:
+            noise /= math.sqrt(weight[0].numel())
         weight.copy_(noise)
 
 
@@ -96,8 +102,56 @@ def randomise(model: CLIPModel, seed: int) -> None:
 def make_clip(tmp_path: Path) -> MakeClip:
     """Write a tiny CLIP; ``text`` and ``image`` change fields of its configuration."""
 
-    def make(text: dict[str, Any] | None = None, image: dict[str, Any] | None = None, **changes: Any) -> Path:
-        folder = tmp_path / f"clip{len(list(tmp_path.iterdir()))}"
-        return write_clip_folder(folder, TINY_TEXT | (text or {}), TINY_IMAGE | (image or {}), **changes)
+    def make(text: Config | None = None, image: Config | None = None, **changes: Any) -> Path:
+        folder = tmp_path / f"clip-{len(list(tmp_path.iterdir()))}"
+        return write_clip(folder, TINY_TEXT | (text or {}), TINY_IMAGE | (image or {}), **changes)
 
     return make
+
+
+@pytest.fixture(scope="session", params=VARIETIES)
+def tiny_clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP of each variety."""
+    text, image, projection_dim = VARIETIES[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    return write_clip(folder, TINY_TEXT | text, TINY_IMAGE | image, projection_dim)
+
+
+@pytest.fixture(scope="session", params=[32, 16], ids=["ViT-B-32", "ViT-B-16"])
+def vit_b(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CLIP with the real configuration of ViT-B/32 and ViT-B/16 (600 MB each)."""
+    folder = tmp_path_factory.mktemp(f"vit-b-{request.param}")
+    return write_clip(folder, {"vocab_size": 49408}, VIT_B_IMAGE | {"patch_size": request.param}, 512)
+
+
+@pytest.fixture(scope="session")
+def draw_pixels() -> Callable[[int, int], NDArray[np.uint8]]:
+    """(count, size) -> uint8 (count, size, size, 3): soft blobs under noise, black and white among them."""
+
+    def draw(count: int, size: int) -> NDArray[np.uint8]:
+        generator = np.random.default_rng(7)
+        coarse = generator.uniform(-60, 315, (count, 4, 4, 3))
+        pixels = coarse.repeat(-(-size // 4), axis=1).repeat(-(-size // 4), axis=2)[:, :size, :size]
+        pixels = pixels + generator.normal(0, 20, pixels.shape)
+        return pixels.clip(0, 255).astype(np.uint8)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def draw_texts() -> Callable[[int, int, int], NDArray[np.int64]]:
+    """(count, length, vocabulary) -> int64 (count, length): texts that end early, late, repeatedly, and never.
+
+    The end token is the vocabulary's last; what follows it is zero or more end tokens.
+    """
+
+    def draw(count: int, length: int, vocabulary: int) -> NDArray[np.int64]:
+        generator = np.random.default_rng(8)
+        texts = generator.integers(3, vocabulary - 1, (count, length))
+        for index in range(1, count):  # the first never ends
+            end = 1 + index % (length - 1)
+            texts[index, end:] = 0 if index % 2 else vocabulary - 1
+            texts[index, end] = vocabulary - 1
+        return texts
+
+    return draw
