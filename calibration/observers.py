@@ -76,7 +76,7 @@ def percentile_range(histogram: Histogram, percent: float = 99.99) -> Range:
     tail = (1 - percent / 100) / 2
     centres = histogram.centres()
     low = centres[np.searchsorted(share, tail)]
-    high = centres[min(np.searchsorted(share, 1 - tail), BINS - 1)]
+    high = centres[min(int(np.searchsorted(share, 1 - tail)), BINS - 1)]
     return Range(max(min(low, 0.0), histogram.low), min(max(high, 0.0), histogram.high))
 
 

@@ -46,7 +46,7 @@ def measure(call: Callable[[], object], seconds: float = 1.0) -> Latency:
 def tower_latencies(folder: str) -> dict[str, Latency]:
     """Latency of each tower for one input, by tower name, in the backend that ``load`` chooses."""
     clip = load(folder)
-    latencies = {}
+    latencies: dict[str, Latency] = {}
     for tower in sorted({variant.tower for variant in clip.manifest.variants}):
         engine = clip.image_engine if tower == "image" else clip.text_engine
         with safe_open(clip.bundle.checked_file(GOLDEN_NAME), framework="numpy") as golden:

@@ -28,7 +28,8 @@ class Classifier:
 
     def predict(self, images: Images) -> npt.NDArray[np.str_]:
         """The best label of each image, (N,)."""
-        return np.asarray(self.labels)[self.predict_proba(images).argmax(axis=1)]
+        best: npt.NDArray[np.str_] = np.asarray(self.labels)[self.predict_proba(images).argmax(axis=1)]
+        return best
 
     def predict_proba(self, images: Images) -> npt.NDArray[np.float32]:
         """(N, labels) probabilities in the order of ``labels``.

@@ -159,7 +159,8 @@ class Manifest:
                 f"the bundle has schema version {version!r}, this clipedge reads version {SCHEMA_VERSION}; "
                 "export it again with this clipedge, or install the clipedge that wrote it"
             )
-        return _decode(cls, document, "")
+        manifest: Manifest = _decode(cls, document, "")
+        return manifest
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _test_towers(clip: Clip) -> dict[str, dict[str, Any]]:
     """Run every golden input of each tower here; the lowest centred cosine with the source model."""
-    tested = {}
+    tested: dict[str, dict[str, Any]] = {}
     for tower in sorted({variant.tower for variant in clip.manifest.variants}):
         engine = clip.image_engine if tower == "image" else clip.text_engine
         cosines = golden_cosines(engine, clip.bundle.checked_file(GOLDEN_NAME), tower)
