@@ -1,0 +1,26 @@
+"""Bundles of the demonstration checkpoint, exported once in a test run by the code under test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration checkpoint in INT8, as `clipedge export` makes it. Not to be changed: copy it."""
+    return _export(tmp_path_factory.mktemp("demo") / "demo-int8", "int8")
+
+
+@pytest.fixture(scope="session")
+def demo_bundle_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration checkpoint in float32. Not to be changed: copy it."""
+    return _export(tmp_path_factory.mktemp("demo") / "demo-fp32", "fp32")
+
+
+def _export(output: Path, precision: str) -> Path:
+    from clipedge.export.pipeline import export
+
+    export(None, output, precision=precision)  # type: ignore[arg-type]
+    return output
