@@ -2,9 +2,9 @@
 
 import json
 import tempfile
+from copy import deepcopy
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer
 from transformers import CLIPModel
 
@@ -23,15 +23,13 @@ def write_checkpoint(model: CLIPModel, tokenizer: Tokenizer, output: Path) -> No
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=".partial-") as name:
         partial = Path(name)
-        weights = {key: value.half() for key, value in model.state_dict().items()}
-        half = CLIPModel(model.config).to(torch.float16)
-        half.load_state_dict(weights)
-        half.save_pretrained(partial)
+        deepcopy(model).half().save_pretrained(partial)
         tokenizer.save(str(partial / "tokenizer.json"))
         context = model.config.text_config.max_position_embeddings
         _write_json(partial / "tokenizer_config.json", _tokenizer_config(context))
         _write_json(partial / "preprocessor_config.json", _preprocessing(model.config.vision_config.image_size))
         for path in partial.iterdir():
+            path.chmod(0o644)  # the library that writes the weights lets only their owner read them
             path.replace(output / path.name)
 
 

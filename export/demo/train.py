@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tqdm import tqdm
 from transformers import CLIPConfig, CLIPModel
+from transformers.utils.logging import disable_progress_bar
 
 from clipedge.calibration.scenes import CLASS_NAMES, TEMPLATES, labelled_pictures
 from clipedge.export.demo.files import IMAGE_MEAN, IMAGE_STD, write_checkpoint
@@ -42,25 +43,28 @@ MAX_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, section 2.5: keeps train
 class Recipe:
     """How long and how fast to train."""
 
-    steps: int = 5500
+    steps: int = 2000
     batch_size: int = 128
     scenes: int = 120_000
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warmup: int = 200
     report_every: int = 250
+    validation_scenes: int = 600
     seed: int = 0
 
 
 def train(recipe: Recipe, output: Path) -> None:
-    """Trains a model and writes it to ``output`` as a Hugging Face folder, also at every report on the way."""
+    """Trains a model and writes it to ``output`` as a Hugging Face folder, at every report on the way and at the end.
+
+    Deterministic for one machine, number of threads and torch version; elsewhere sums are rounded differently.
+    """
     torch.manual_seed(recipe.seed)
     with tempfile.TemporaryDirectory() as scratch:
         pool = draw_pool(Path(scratch) / "pictures.npy", recipe.scenes, IMAGE_SIZE)
         tokenizer = train_tokenizer((text for texts in pool.captions[:5000] for text in texts), VOCAB_SIZE)
         model = build_model(tokenizer)
         _optimize(model, tokenizer, pool, recipe, output)
-    write_checkpoint(model, tokenizer, output)
 
 
 def build_model(tokenizer: Tokenizer) -> CLIPModel:
@@ -100,8 +104,8 @@ def _optimize(model: CLIPModel, tokenizer: Tokenizer, pool: Pool, recipe: Recipe
         pixels = normalise(pool.pictures[rows])
         losses.append(_step(model, adamw, muon, pixels, texts, _learning_rate(step, recipe)))
         if step % recipe.report_every == 0 or step == recipe.steps:
-            accuracy = validate(model, tokenizer, "validation", 600)
-            held_out = validate(model, tokenizer, "validation", 300, held_out_only=True)
+            accuracy = validate(model, tokenizer, recipe.validation_scenes)
+            held_out = validate(model, tokenizer, recipe.validation_scenes // 2, held_out_only=True)
             tqdm.write(
                 f"step {step}  {time.monotonic() - started:.0f} s  loss {np.mean(losses):.3f}  "
                 f"scale {model.logit_scale.exp().item():.1f}  top-1 {accuracy:.1%}  held out {held_out:.1%}"
@@ -188,9 +192,9 @@ def normalise(pictures: NDArray[np.uint8]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def validate(model: CLIPModel, tokenizer: Tokenizer, split: str, count: int, *, held_out_only: bool = False) -> float:
-    """Zero-shot top-1 over all classes on ``count`` labelled scenes, with the first template."""
-    pictures, labels = labelled_pictures(split, count, size=IMAGE_SIZE, held_out_only=held_out_only)
+def validate(model: CLIPModel, tokenizer: Tokenizer, count: int, *, held_out_only: bool = False) -> float:
+    """Zero-shot top-1 over all classes on ``count`` scenes of the split "validation", with the first template."""
+    pictures, labels = labelled_pictures("validation", count, size=IMAGE_SIZE, held_out_only=held_out_only)
     prompts = [(TEMPLATES[0].format(name),) for name in CLASS_NAMES]
     texts = embed_texts(model, torch.from_numpy(_encode_captions(tokenizer, prompts)[:, 0].astype(np.int64)))
     images = torch.cat([embed_images(model, normalise(part)) for part in np.array_split(pictures, -(-count // 100))])
@@ -236,6 +240,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=Recipe.scenes, help="training scenes to draw")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     args = parser.parse_args()
+    disable_progress_bar()  # transformers' bars would break up ours
     train(Recipe(steps=args.steps, batch_size=args.batch_size, scenes=args.scenes, seed=args.seed), args.output)
 
 
