@@ -14,6 +14,7 @@ Splits draw from separate random streams. Twelve of the 120 shape-colour combina
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,3 +217,21 @@ def write_folder(
         Image.fromarray(render(scene, width, height).picture).save(path)
         paths.append(path)
     return paths
+
+
+def main() -> None:
+    """``python -m clipedge.calibration.scenes DIRECTORY``: scenes as PNG files, to look at and to try things on."""
+    parser = argparse.ArgumentParser(
+        prog="python -m clipedge.calibration.scenes", description="write scenes as PNG files"
+    )
+    parser.add_argument("directory")
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--count", type=int, default=6)
+    parser.add_argument("--by-label", action="store_true", help="one sub-folder for each class")
+    arguments = parser.parse_args()
+    for path in write_folder(arguments.directory, arguments.split, arguments.count, by_label=arguments.by_label):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
