@@ -38,7 +38,7 @@ def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(document))
 
 
-def edit_tensors(folder: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> None:
+def edit_tensors(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> None:
     tensors = load_file(folder / WEIGHTS)
     edit(tensors)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
@@ -273,6 +273,12 @@ def test_an_index_that_names_files_which_are_not_there(clip: Path, name: str) ->
     shutil.move(clip / WEIGHTS, clip.parent / WEIGHTS)
     (clip / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"logit_scale": name}}))
     refuse(clip, f"index.json names the file '{name}', which is not in")
+
+
+def test_the_tokenizer_is_asked_for_only_when_needed(clip: Path) -> None:
+    checkpoint = load_checkpoint(clip)  # transformers' save_pretrained writes no tokenizer
+    with pytest.raises(CheckpointError, match=r"expected tokenizer\.json"):
+        _ = checkpoint.tokenizer_json
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def normalised(embeds: torch.Tensor) -> torch.Tensor:
-    return embeds / embeds.norm(dim=-1, keepdim=True)
+    return torch.nn.functional.normalize(embeds, dim=-1)
 
 
 @torch.no_grad()
