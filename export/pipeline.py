@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -23,7 +22,6 @@ from clipedge.export.graph import write_image_graph, write_text_graph
 from clipedge.export.material import Material, gather_material
 from clipedge.export.package import TOKENIZER_NAME, carry_banks, make_manifest, write_goldens, write_model_card
 from clipedge.export.proof import (
-    Encoder,
     SidesByInput,
     exported_latencies,
     run_both,
@@ -32,13 +30,12 @@ from clipedge.export.proof import (
     variant_proof,
 )
 from clipedge.export.report import Report
-from clipedge.export.streams import BATCH, PixelStream, token_stream
-from clipedge.export.tokenizer import load_tokenizer_json, read_pad_token
-from clipedge.export.towers import build_image_tower, build_text_tower
+from clipedge.export.source_texts import SourceTexts
+from clipedge.export.streams import PixelStream, token_stream
+from clipedge.export.towers import build_image_tower
 from clipedge.export.verify import ZeroShot, compare_answers, gate_failures
 from clipedge.manifest import Manifest, Precision, Target
 from clipedge.prompts import build_bank
-from clipedge.text import Tokenizer, bake_tokenizer
 
 __all__ = ["PRECISIONS", "TARGETS", "export"]
 
@@ -89,7 +86,7 @@ def export(
         towers = {"image": _export_image_tower(checkpoint, folder, precision, target, calibration, proof)}
         if text:
             towers["text"] = _export_text_tower(texts, material, folder, precision, target)
-            (folder / TOKENIZER_NAME).write_bytes(texts.tokenizer_json)
+            (folder / TOKENIZER_NAME).write_bytes(checkpoint.tokenizer_json)
         manifest = _write_manifest(folder, checkpoint, towers, calibration)
         zero_shot = _zero_shot(folder, manifest, material, proof, texts, towers)
         carry_banks(Path(output), folder, manifest.space_id)
@@ -104,24 +101,6 @@ def export(
 def _check_choice(what: str, found: str, choices: Sequence[str]) -> None:
     if found not in choices:
         raise UsageError(f"unknown {what} {found!r}; there are: {', '.join(choices)}")
-
-
-class SourceTexts:
-    """The source model's text side: its tokenizer and its torch tower."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        context_length, pad = checkpoint.text.context_length, read_pad_token(checkpoint.folder)
-        self.tower = build_text_tower(checkpoint)
-        self.tokenizer_json = bake_tokenizer(load_tokenizer_json(checkpoint.folder), context_length, pad)
-        self.tokenizer = Tokenizer.from_file(self.tokenizer_json, context_length)
-
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        return self.encode_with(source_encoder(self.tower), texts)
-
-    def encode_with(self, encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Embed texts, tokenized as the source model does, in either model."""
-        tokens = self.tokenizer(texts)
-        return np.concatenate([encoder(tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)])
 
 
 def _export_image_tower(
