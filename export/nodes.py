@@ -58,13 +58,13 @@ class GraphBuilder:
 
     def scalar(self, value: float) -> str:
         """A float32 number, shared by all that use it."""
-        name = f"constant.{value:.7g}"
+        name = f"number.{value:.7g}"
         self._constants[name] = np.array(value, dtype=np.float32)
         return name
 
     def integers(self, *values: int) -> str:
         """An int64 vector, shared by all that use it."""
-        name = "constant.[" + ",".join(map(str, values)) + "]"
+        name = "integers." + "_".join(map(str, values))
         self._constants[name] = np.array(values, dtype=np.int64)
         return name
 

@@ -18,7 +18,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel
 
 from clipedge.errors import UsageError
 from clipedge.export import nodes
-from clipedge.export.checkpoints import Checkpoint, load_checkpoint
+from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
 from clipedge.export.graph import write_image_graph, write_text_graph
 from clipedge.export.towers import build_image_tower, build_text_tower
 
@@ -55,7 +55,7 @@ def open_graph(path: Path) -> Callable[[NDArray[Any]], Embeds]:
 
 @torch.no_grad()
 def transformers_embeds(folder: Path, pixels: NDArray[np.uint8], input_ids: NDArray[np.int64]) -> tuple[Embeds, Embeds]:
-    model = CLIPModel.from_pretrained(folder).eval()
+    model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()  # left alone it computes in float16
     processor = CLIPImageProcessorPil.from_pretrained(folder, do_resize=False, do_center_crop=False)
     values = processor(list(pixels), return_tensors="pt", input_data_format="channels_last")["pixel_values"]
     images = model.get_image_features(values).pooler_output
@@ -86,6 +86,12 @@ def test_parity_with_transformers(
     config = load_checkpoint(tiny_clip)
     texts = draw_texts(14, config.text.context_length, config.text.vocab_size)
     check_parity(tiny_clip, tmp_path, draw_pixels(8, config.image.image_size), texts)
+
+
+def test_parity_of_the_demonstration_checkpoint(tmp_path: Path, draw_pixels: DrawPixels, draw_texts: DrawTexts) -> None:
+    config = load_checkpoint(DEMO_CHECKPOINT)
+    texts = draw_texts(14, config.text.context_length, config.text.vocab_size)
+    check_parity(DEMO_CHECKPOINT, tmp_path, draw_pixels(8, config.image.image_size), texts)
 
 
 @pytest.mark.slow
