@@ -31,11 +31,14 @@ class PictureFolder:
 
 
 def read_folder(folder: str | os.PathLike[str]) -> PictureFolder:
-    """List the pictures under a folder by their suffix. Raises UsageError if it does not exist or holds none."""
+    """List the pictures under a folder by their suffix; what is hidden (".name") is left out.
+
+    Raises UsageError if the folder does not exist or holds none.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"there is no folder of pictures at {folder}" + (": it is a file" if folder.exists() else ""))
-    paths = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES))
+    paths = tuple(sorted(path for path in folder.rglob("*") if _is_picture(path, folder)))
     if not paths:
         raise UsageError(
             f"{folder} holds no pictures ({' '.join(sorted(PICTURE_SUFFIXES))}): put some there or name another folder"
@@ -46,3 +49,8 @@ def read_folder(folder: str | os.PathLike[str]) -> PictureFolder:
     class_names = tuple(sorted(set(names)))
     places = {name: place for place, name in enumerate(class_names)}
     return PictureFolder(folder, paths, np.array([places[name] for name in names], np.int64), class_names)
+
+
+def _is_picture(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.suffix.lower() in PICTURE_SUFFIXES and not hidden and path.is_file()

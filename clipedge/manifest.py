@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from clipedge.errors import BundleError
 
@@ -32,6 +33,8 @@ SCHEMA_VERSION = 1
 Precision = Literal["fp32", "fp16", "int8"]
 Target = Literal["x86", "arm", "tensorrt", "any"]
 TowerName = Literal["image", "text"]
+# Pixels a side, numbers in an embedding, tokens: no model goes beyond, and a hostile manifest would fill the memory.
+Size = Annotated[int, range(1, 8193)]
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ class Preprocessing:
     ``mean`` and ``std`` are per channel for pixels in [0, 1]; ``baked``: the graph applies them itself.
     """
 
-    height: int
-    width: int
+    height: Size
+    width: Size
     resize: Literal["shortest-edge", "squash"]
-    shortest_edge: int
+    shortest_edge: Size
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -62,9 +65,10 @@ class FileEntry:
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.path)
-        if not self.path or path.is_absolute() or ".." in path.parts or "\\" in self.path or ":" in self.path:
+        leaves = not self.path or path.is_absolute() or ".." in path.parts or "\\" in self.path or ":" in self.path
+        if leaves or not self.path.isprintable():  # no file is called by a zero byte or half a surrogate pair
             raise BundleError(
-                f"the manifest names the file {self.path!r}, which leaves the bundle's folder; "
+                f"the manifest names the file {self.path!r}, which leaves the bundle's folder or is no path; "
                 "only paths inside it are read. The bundle was altered: export it again"
             )
 
@@ -132,12 +136,12 @@ class Manifest:
     schema_version: int
     space_id: str
     variants: tuple[Variant, ...]
-    embedding_dim: int
+    embedding_dim: Size
     logit_scale: float
     logit_bias: float
     activation: Literal["softmax", "sigmoid"]
     preprocessing: Preprocessing
-    context_length: int | None
+    context_length: Size | None
     files: tuple[FileEntry, ...]
     provenance: Provenance
 
@@ -149,8 +153,8 @@ class Manifest:
         """Parse and check. Raises BundleError for anything that is not a manifest of this version."""
         try:
             document = json.loads(text)
-        except ValueError as error:
-            raise BundleError(f"clipedge.json is not JSON ({error}); export the bundle again") from None
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"clipedge.json is not JSON ({error}); copy or export the bundle again") from None
         if not isinstance(document, dict):
             raise BundleError("clipedge.json holds no JSON object; export the bundle again")
         version = document.get("schema_version")
@@ -172,6 +176,11 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         if value not in arguments:
             raise _unexpected(where, " or ".join(map(repr, arguments)), value)
         return value
+    if origin is Annotated:
+        size, allowed = _decode(arguments[0], value, where), arguments[1]
+        if size not in allowed:
+            raise _unexpected(where, f"{allowed.start} to {allowed.stop - 1}", value)
+        return size
     if origin in (typing.Union, types.UnionType):
         return _decode_union(arguments, value, where)
     if origin is tuple:
@@ -180,8 +189,8 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise _unexpected(where, "an object", value)
         return {key: _decode(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is float and type(value) is int:
-        return float(value)
+    if kind is float and type(value) in (int, float):
+        return _finite(value, where)
     # `type(...) is`, not isinstance: a JSON true must not pass as the number 1.
     if type(value) is not kind:
         raise _unexpected(where, kind.__name__, value)
@@ -191,7 +200,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
 def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise _unexpected(where, f"an object ({kind.__name__})", value)
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     prefix = f"{where}." if where else ""
     for name in value.keys() - hints.keys():
         raise BundleError(f"clipedge.json: unknown field {prefix}{name}; the bundle was altered: export it again")
@@ -220,11 +229,23 @@ def _decode_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[A
     if not isinstance(value, list):
         raise _unexpected(where, "a list", value)
     if arguments[-1] is Ellipsis:
+        if not value:
+            raise _unexpected(where, "a list that is not empty", value)
         return tuple(_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if len(value) != len(arguments):
         raise _unexpected(where, f"a list of {len(arguments)}", value)
     pairs = enumerate(zip(arguments, value, strict=True))
     return tuple(_decode(kind, item, f"{where}[{i}]") for i, (kind, item) in pairs)
+
+
+def _finite(value: float, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond every float
+        number = math.inf
+    if not math.isfinite(number):
+        raise _unexpected(where, "a finite number", value)
+    return number
 
 
 def _unexpected(where: str, expected: str, found: Any) -> BundleError:
