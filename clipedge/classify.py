@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,9 +40,11 @@ class Classifier:
 
 def probabilities(image_embeds: npt.NDArray[np.float32], bank: PromptBank) -> npt.NDArray[np.float32]:
     """Probabilities (N, labels) of (N, D) image embeddings under a bank."""
-    logits: npt.NDArray[Any] = bank.logit_scale * (image_embeds @ bank.label_embeds.T) + bank.logit_bias
+    # In float64: a sigmoid model's probabilities are often so small that float32 would round them to zero on the way.
+    cosines = np.asarray(image_embeds @ bank.label_embeds.T, np.float64)
+    logits = bank.logit_scale * cosines + bank.logit_bias
     if bank.activation == "sigmoid":
-        # Half of 1 + tanh(x/2): the logistic function without overflow.
-        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), np.float32)
+        decay = np.exp(-np.abs(logits))  # never overflows
+        return np.asarray(np.where(logits < 0, decay, 1) / (1 + decay), np.float32)
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)

@@ -47,9 +47,9 @@ def evaluate(
             probabilities = classifier.predict_proba([path])[0]
         except ImageError as error:
             unreadable.append(str(error))
-            continue
-        ranks.append(np.argsort(-probabilities, kind="stable")[:5])
-        readable.append(done - 1)
+        else:
+            ranks.append(np.argsort(-probabilities, kind="stable")[:5])
+            readable.append(done - 1)
         progress(done)
     if not ranks:
         raise UsageError(f"none of the {len(pictures.paths)} pictures can be read; the first: {unreadable[0]}")
@@ -101,4 +101,4 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
     share = hits / trials
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     margin = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
-    return centre - margin, centre + margin
+    return max(centre - margin, 0.0), min(centre + margin, 1.0)  # rounding may step over the end
