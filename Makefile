@@ -9,9 +9,9 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
 	$(BIN)/python -m clipedge.calibration.scenes demo-output/pictures --split test --count 6
-	$(BIN)/clipedge classify demo-output/bundle demo-output/pictures/*.png
+	$(BIN)/clipedge classify demo-output/bundle demo-output/pictures/*.png --sheet demo-output/answers.png
 	@echo
-	@echo "The bundle is in demo-output/bundle, the pictures in demo-output/pictures."
+	@echo "The bundle is in demo-output/bundle; demo-output/answers.png shows the pictures with their answers."
 
 test: $(VENV)/.test  ## all tests
 	$(BIN)/pytest

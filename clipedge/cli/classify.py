@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import numpy as np
 
 from clipedge.cli import fail, print_json
 from clipedge.cli.options import add_engine_options, add_label_options, open_clip, prompt_bank
-from clipedge.errors import ImageError
+from clipedge.errors import ImageError, UsageError
+from clipedge.images import open_rgb
+from clipedge.sheet import contact_sheet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="+")
     add_label_options(parser)
     parser.add_argument("--bank", help="name of a prompt bank in the bundle, or its file (default: the only one)")
+    parser.add_argument("--sheet", metavar="FILE", help="also draw the pictures with their answers, as PNG or JPEG")
     parser.add_argument("--top", type=int, default=3, help="labels to show for each picture (default: 3)")
     add_engine_options(parser)
 
@@ -23,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     clip = open_clip(arguments, arguments.bundle)
     classifier = clip.classifier(prompt_bank(clip, arguments))
-    results, code = [], 0
+    results: list[dict[str, Any]] = []
+    code = 0
     for image in arguments.image:
         try:
             probabilities = classifier.predict_proba([image])[0]
@@ -38,4 +43,18 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{image}: {shown}")
     if arguments.json:
         print_json(results)
+    if arguments.sheet and results:
+        _draw_sheet(arguments.sheet, results)
     return code
+
+
+def _draw_sheet(file: str, results: list[dict[str, Any]]) -> None:
+    captions = [
+        "\n".join(f"{answer['label']} {answer['probability']:.1%}" for answer in result["answers"])
+        for result in results
+    ]
+    sheet = contact_sheet((open_rgb(result["image"]) for result in results), captions)
+    try:
+        sheet.save(file)
+    except ValueError:
+        raise UsageError(f"--sheet {file}: the name has to end in .png or .jpg") from None
