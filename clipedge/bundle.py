@@ -107,14 +107,18 @@ def replacing_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     the new folder is a sibling, flushed to disk and then swapped in with one system call. A process that is
     killed leaves a hidden sibling, which the next export to the same place removes.
 
-    Raises UsageError if ``target`` holds something that is not a bundle: that is never overwritten.
+    Raises UsageError if ``target`` cannot be written, or holds something that is not a bundle: that is never
+    overwritten.
     """
     target = Path(target).absolute()
-    _check_replaceable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _clear_leftovers(target)
     staging = target.parent / f".{target.name}.{os.getpid()}.staging"
-    staging.mkdir()
+    try:
+        _check_replaceable(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(target)
+        staging.mkdir()
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written ({error.strerror}); name a folder that can be") from None
     try:
         yield staging
         _flush(staging)
@@ -134,9 +138,11 @@ def _check_replaceable(target: Path) -> None:
 
 def _clear_leftovers(target: Path) -> None:
     """Remove what killed exports left beside ``target``; put an old bundle back that had only been moved aside."""
-    for leftover in target.parent.glob(f".{target.name}.*"):
-        pid, _, kind = leftover.name[len(target.name) + 2 :].partition(".")
-        if kind not in ("staging", "old") or not pid.isdigit() or _is_running(int(pid)):
+    prefix = f".{target.name}."
+    for leftover in list(target.parent.iterdir()):
+        pid, _, kind = leftover.name[len(prefix) :].partition(".")
+        ours = leftover.name.startswith(prefix) and kind in ("staging", "old") and pid.isdecimal()
+        if not ours or _is_running(int(pid)):
             continue
         if kind == "old" and not target.exists():
             leftover.rename(target)
@@ -147,7 +153,7 @@ def _clear_leftovers(target: Path) -> None:
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
