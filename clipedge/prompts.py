@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,35 +73,53 @@ class PromptBank:
             raise UsageError(f"there is no prompt bank at {path}; `clipedge export --labels` writes one")
         try:
             with safe_open(path, framework="numpy") as file:
-                header = json.loads((file.metadata() or {}).get("clipedge", "{}"))
+                header = json.loads((file.metadata() or {}).get("clipedge", "null"))
                 embeds = file.get_tensor(TENSOR)
-            if header["format"] != FORMAT or header["version"] != FORMAT_VERSION:
-                raise BundleError(
-                    f"{path} is a prompt bank of version {header['version']!r}, this clipedge reads {FORMAT_VERSION}: "
-                    "make it again with this clipedge"
-                )
             return cls._checked(embeds, header)
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise BundleError(f"{path} is no readable prompt bank ({error}): make it again or copy it again") from None
+        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = f"its header has no {error}" if isinstance(error, KeyError) else error
+            raise BundleError(f"{path} is no readable prompt bank ({reason}): make it again or copy it again") from None
 
     @classmethod
-    def _checked(cls, embeds: npt.NDArray[Any], header: dict[str, Any]) -> PromptBank:
-        labels = tuple(map(str, header["labels"]))
-        if embeds.dtype != np.float32 or embeds.ndim != 2 or len(embeds) != len(labels) or not labels:
+    def _checked(cls, embeds: npt.NDArray[Any], header: Any) -> PromptBank:
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise ValueError("it is no prompt bank of clipedge")
+        if header["version"] != FORMAT_VERSION:
+            raise ValueError(f"it has version {header['version']!r}, this clipedge reads {FORMAT_VERSION}")
+        labels = _texts(header, "labels")
+        check_labels(labels)
+        if embeds.dtype != np.float32 or embeds.ndim != 2 or len(embeds) != len(labels):
             raise ValueError(f"{len(labels)} labels, but embeddings {embeds.dtype} {list(embeds.shape)}")
         if not np.allclose(np.linalg.norm(embeds, axis=1), 1, atol=1e-3):  # catches NaN too
             raise ValueError("its embeddings are not unit vectors")
         if header["activation"] not in ("softmax", "sigmoid"):
             raise ValueError(f"unknown activation {header['activation']!r}")
+        if not isinstance(header["space_id"], str):
+            raise ValueError(f"space_id: expected a text, found {header['space_id']!r:.40}")
         return cls(
             label_embeds=embeds,
             labels=labels,
-            templates=tuple(map(str, header["templates"])),
-            logit_scale=float(header["logit_scale"]),
-            logit_bias=float(header["logit_bias"]),
+            templates=_texts(header, "templates"),
+            logit_scale=_number(header, "logit_scale"),
+            logit_bias=_number(header, "logit_bias"),
             activation=header["activation"],
-            space_id=str(header["space_id"]),
+            space_id=header["space_id"],
         )
+
+
+def _texts(header: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = header[name]
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"{name}: expected a list of texts, found {value!r:.40}")
+    return tuple(value)
+
+
+def _number(header: dict[str, Any], name: str) -> float:
+    value = header[name]
+    # The comparison is false for NaN, and exact for an integer too large for a float.
+    if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
+        raise ValueError(f"{name}: expected a finite number, found {value!r:.40}")
+    return float(value)
 
 
 def build_bank(
@@ -114,6 +133,8 @@ def build_bank(
     ``encode_text`` maps N texts to (N, D) L2-normalised embeddings. Raises UsageError for no or repeated labels
     and for a template without its gap.
     """
+    if isinstance(labels, str) or isinstance(templates, str):
+        raise UsageError(f"labels and templates are each a list of texts, found {labels!r:.40} and {templates!r:.40}")
     labels, templates = list(labels), list(templates)
     check_labels(labels)
     if not templates:

@@ -1,0 +1,218 @@
+"""Prompt banks: ensembling against float64, a faithful round trip, and files that are no bank or lie about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from safetensors.numpy import save
+
+from clipedge.bundle import open_bundle
+from clipedge.errors import BundleError, UsageError
+from clipedge.manifest import Manifest
+from clipedge.prompts import PromptBank, build_bank
+
+LABELS = ("cat", "dog", "naïve 図")
+TEMPLATES = ("a photo of a {}.", "{}", "{} {{x}}")
+
+
+def unit_rows(count: int, dim: int = 16, seed: int = 0) -> npt.NDArray[np.float32]:
+    rows = np.random.default_rng(seed).standard_normal((count, dim))
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+BANK = PromptBank(unit_rows(3), LABELS, TEMPLATES, 34.25, -1.5, "sigmoid", "5pace")
+
+
+def header(**changes: Any) -> dict[str, Any]:
+    fields = {field.name: getattr(BANK, field.name) for field in dataclasses.fields(BANK)}
+    del fields["label_embeds"]
+    return {"format": "clipedge-prompt-bank", "version": 1, **fields, **changes}
+
+
+def write(path: Path, embeds: npt.NDArray[Any], head: Any, tensor: str = "label_embeds") -> Path:
+    text = head if isinstance(head, str) else json.dumps(head)
+    path.write_bytes(save({tensor: embeds}, {"clipedge": text}))
+    return path
+
+
+# ---- making --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def manifest(demo_bundle: Path) -> Manifest:
+    return open_bundle(demo_bundle).manifest
+
+
+def embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """A text tower that gives each text its own direction."""
+    return np.concatenate([unit_rows(1, seed=sum(text.encode()) + len(text)) for text in texts])
+
+
+def test_templates_are_averaged_after_normalisation_and_normalised_again(manifest: Manifest) -> None:
+    bank = build_bank(embed, manifest, LABELS, ["a {}.", "the {}!", "{}"])
+    for label, row in zip(LABELS, bank.label_embeds, strict=True):
+        vectors = embed([f"a {label}.", f"the {label}!", label]).astype(np.float64)
+        mean = vectors.mean(axis=0)
+        np.testing.assert_allclose(row, mean / np.sqrt((mean * mean).sum()), atol=2e-7)
+    assert bank.label_embeds.dtype == np.float32
+
+
+def test_a_bank_takes_the_numbers_of_its_model(manifest: Manifest) -> None:
+    bank = build_bank(embed, manifest, LABELS)
+    assert bank.labels == LABELS
+    assert bank.templates == ("a photo of a {}.",)
+    for name in ("logit_scale", "logit_bias", "activation", "space_id"):
+        assert getattr(bank, name) == getattr(manifest, name)
+
+
+@pytest.mark.parametrize(
+    ("labels", "templates", "message"),
+    [
+        ([], ["{}"], "no labels"),
+        (["cat", " "], ["{}"], "not empty, found ' '"),
+        (["cat", 7], ["{}"], "not empty, found 7"),
+        (["cat", "dog", "cat"], ["{}"], "found more than once: cat"),
+        ("cat", ["{}"], "a list of texts"),
+        (["cat"], [], "no templates"),
+        (["cat"], "a {}", "a list of texts"),
+        (["cat"], ["a photo"], "exactly once"),
+        (["cat"], ["{} and {}"], "exactly once"),
+        (["\ud800"], ["{}"], "surrogate"),
+    ],
+)
+def test_labels_and_templates_that_cannot_be_used_are_refused(
+    manifest: Manifest, labels: Any, templates: Any, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_bank(embed, manifest, labels, templates)
+
+
+# ---- keeping -------------------------------------------------------------------------------------------------
+
+
+def test_a_bank_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "pets.safetensors"
+    BANK.save(path)
+    found = PromptBank.load(path)
+    np.testing.assert_array_equal(found.label_embeds, BANK.label_embeds)
+    for field in dataclasses.fields(BANK)[1:]:
+        assert getattr(found, field.name) == getattr(BANK, field.name)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_transposed_view_is_saved_by_its_rows(tmp_path: Path) -> None:
+    view = np.asfortranarray(BANK.label_embeds)
+    dataclasses.replace(BANK, label_embeds=view).save(tmp_path / "bank.safetensors")
+    np.testing.assert_array_equal(PromptBank.load(tmp_path / "bank.safetensors").label_embeds, BANK.label_embeds)
+
+
+def test_a_save_that_fails_leaves_the_earlier_bank(tmp_path: Path) -> None:
+    path = tmp_path / "bank.safetensors"
+    BANK.save(path)
+    broken = dataclasses.replace(BANK, labels=(object(),))  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        broken.save(path)
+    assert PromptBank.load(path).labels == LABELS
+
+
+def test_a_missing_bank_is_a_wrong_call(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no prompt bank at"):
+        PromptBank.load(tmp_path / "none.safetensors")
+    with pytest.raises(UsageError, match="there is no prompt bank at"):
+        PromptBank.load(tmp_path)
+
+
+def with_one(value: float) -> npt.NDArray[np.float32]:
+    rows = unit_rows(3)
+    rows[1, 2] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("embeds", "head", "message"),
+    [
+        (with_one(float("nan")), header(), "not unit vectors"),
+        (with_one(float("inf")), header(), "not unit vectors"),
+        (3 * unit_rows(3), header(), "not unit vectors"),
+        (np.zeros((3, 16), np.float32), header(), "not unit vectors"),
+        (unit_rows(2), header(), "3 labels, but embeddings"),
+        (unit_rows(3)[0], header(), "3 labels, but embeddings"),
+        (unit_rows(3).astype(np.float64), header(), "float64"),
+        (unit_rows(3).astype(np.float16), header(), "float16"),
+        (np.empty((0, 16), np.float32), header(labels=[]), "labels"),
+        (np.empty((3, 0), np.float32), header(), "not unit vectors"),
+        (unit_rows(3), header(labels="abc"), "labels: expected a list of texts"),
+        (unit_rows(3), header(labels=["a", "b", 3]), "labels: expected a list of texts"),
+        (unit_rows(3), header(labels=["a", "b", "a"]), "found more than once: a"),
+        (unit_rows(3), header(templates="{}"), "templates: expected a list of texts"),
+        (unit_rows(3), header(activation="relu"), "unknown activation 'relu'"),
+        (unit_rows(3), header(activation=["softmax"]), "unknown activation"),
+        (unit_rows(3), header(logit_scale=float("nan")), "logit_scale: expected a finite number"),
+        (unit_rows(3), header(logit_scale=10**400), "logit_scale: expected a finite number"),
+        (unit_rows(3), header(logit_bias=float("-inf")), "logit_bias: expected a finite number"),
+        (unit_rows(3), header(logit_bias="1.0"), "logit_bias: expected a finite number"),
+        (unit_rows(3), header(space_id=7), "space_id: expected a text"),
+        (unit_rows(3), header(version=2), "version 2, this clipedge reads 1"),
+        (unit_rows(3), header(format="other"), "no prompt bank"),
+        (unit_rows(3), {}, "no prompt bank"),
+        (unit_rows(3), [1], "no prompt bank"),
+        (unit_rows(3), "{", "no readable prompt bank"),
+        (unit_rows(3), "[" * 100_000, "no readable prompt bank"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 60 else "",
+)
+def test_a_bank_that_cannot_be_right_is_refused(
+    tmp_path: Path, embeds: npt.NDArray[Any], head: Any, message: str
+) -> None:
+    path = write(tmp_path / "bank.safetensors", embeds, head)
+    with pytest.raises(BundleError, match=message) as error:
+        PromptBank.load(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["labels", "templates", "logit_scale", "logit_bias", "activation", "space_id"])
+def test_every_field_of_a_bank_is_required(tmp_path: Path, field: str) -> None:
+    head = header()
+    del head[field]
+    with pytest.raises(BundleError, match=field):
+        PromptBank.load(write(tmp_path / "bank.safetensors", unit_rows(3), head))
+
+
+def bfloat16_bank() -> bytes:
+    head = {"label_embeds": {"dtype": "BF16", "shape": [3, 16], "data_offsets": [0, 96]}}
+    text = json.dumps({"__metadata__": {"clipedge": json.dumps(header())}, **head}).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(96)
+
+
+WHOLE = save({"label_embeds": unit_rows(3)}, {"clipedge": json.dumps(header())})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"PK\x03\x04",
+        WHOLE[:7],
+        WHOLE[:100],
+        WHOLE[:-1],
+        WHOLE + b"!",
+        struct.pack("<Q", 2**63) + WHOLE[8:],
+        save({"label_embeds": unit_rows(3)}),
+        save({"something": unit_rows(3)}, {"clipedge": json.dumps(header())}),
+        bfloat16_bank(),
+    ],
+    ids=["empty", "zip", "7 bytes", "header cut", "data cut", "data added", "huge", "no header", "no tensor", "bf16"],
+)
+def test_a_file_that_is_no_bank_or_a_damaged_one_is_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "bank.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=r"no (readable )?prompt bank"):
+        PromptBank.load(path)
