@@ -37,7 +37,7 @@ class Report:
     precision: str
     target: str
     engine: str
-    calibration: str
+    calibration: str | None
     proof: str
     unreadable: tuple[str, ...]
     towers: dict[str, TowerReport]
@@ -60,7 +60,8 @@ def report_lines(report: Report) -> list[str]:
     """The report as a table for a terminal."""
     lines = [
         f"{report.model} -> {report.precision}, target {report.target}, proven in {report.engine}",
-        f"  calibrated on {report.calibration}; proof on {report.proof}",
+        *([f"  calibrated on {report.calibration}"] if report.calibration else []),
+        f"  proven on {report.proof}",
         "",
         f"  {'':34}{'source':>12}{'exported':>12}",
     ]
