@@ -43,6 +43,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 TARGETS: tuple[Target, ...] = ("x86", "arm")
 COST_INPUTS = 16  # inputs on which the layers' costs are compared when an export fails
 COSTLY_LAYERS = 5
+MIN_PROOF = 2  # a mean has to be subtracted, and something has to be left
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,8 @@ def export(
         proof = PixelStream(material.proof, checkpoint.preprocessing, "proving the image tower")
         texts = SourceTexts(checkpoint)
         towers = {"image": _export_image_tower(checkpoint, folder, precision, target, calibration, proof)}
+        if len(proof.indices) < MIN_PROOF:
+            raise UsageError(f"only {len(proof.indices)} of the proof pictures can be read: {proof.unreadable[0]}")
         if text:
             towers["text"] = _export_text_tower(texts, material, folder, precision, target)
             (folder / TOKENIZER_NAME).write_bytes(checkpoint.tokenizer_json)
@@ -198,9 +201,7 @@ def _report(
         precision=image.conversion.variant.precision,
         target=image.conversion.variant.target,
         engine=f"{image.engine.name} {image.engine.version}",
-        calibration=f"{len(material.calibration)} pictures of {material.calibration.source}"
-        if calibrated
-        else "nothing",
+        calibration=f"{len(material.calibration)} pictures of {material.calibration.source}" if calibrated else None,
         proof=f"{len(image.sides.source)} pictures of {material.proof.source}",
         unreadable=tuple(unreadable),
         towers=reports,

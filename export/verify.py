@@ -5,6 +5,7 @@ Everything here is a function of embeddings: who computed them, and in which eng
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,14 +92,14 @@ def compare_answers(
     truth: npt.NDArray[np.int64] | None,
     labels: int,
 ) -> ZeroShot:
-    """Top-1 answers (N,) of both models, and the right ones where they are known."""
+    """Top-1 answers (N,) of both models for N >= 2 pictures, and the right ones where they are known."""
     agreement = float((source == exported).mean())
     if truth is None:
         return ZeroShot(len(source), labels, agreement, None, None, None, None)
     source_right, exported_right = source == truth, exported == truth
     loss = 100 * (source_right.astype(float) - exported_right)
     mean = float(loss.mean())
-    margin = 1.96 * float(loss.std(ddof=1)) / np.sqrt(len(loss)) if len(loss) > 1 else float("inf")
+    margin = 1.96 * float(loss.std(ddof=1)) / math.sqrt(len(loss))
     return ZeroShot(
         samples=len(source),
         labels=labels,
