@@ -35,6 +35,7 @@ from clipedge.export.streams import PixelStream, token_stream
 from clipedge.export.towers import build_image_tower
 from clipedge.export.verify import ZeroShot, compare_answers, gate_failures
 from clipedge.manifest import Manifest, Precision, Target
+from clipedge.model import variant_name
 from clipedge.prompts import build_bank
 
 __all__ = ["PRECISIONS", "TARGETS", "export"]
@@ -188,12 +189,12 @@ def _report(
     zero_shot: ZeroShot | None,
     unreadable: list[str],
 ) -> Report:
-    latencies = exported_latencies(folder)
+    image = towers["image"]
+    latencies = exported_latencies(folder, variant_name(image.conversion.variant))
     reports = {
         name: tower_report(tower.source, tower.conversion.path, tower.sides, latencies[name])
         for name, tower in towers.items()
     }
-    image = towers["image"]
     failures = gate_failures({name: report.parity for name, report in reports.items()}, zero_shot)
     calibrated = manifest.provenance.calibration_sha256 is not None
     return Report(

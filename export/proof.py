@@ -99,12 +99,12 @@ def variant_proof(engine: Engine, sides: SidesByInput) -> VariantProof:
     )
 
 
-def exported_latencies(folder: Path) -> dict[str, float]:
-    """Median latency in milliseconds of each tower of a bundle, measured in a process of its own.
+def exported_latencies(folder: Path, variant: str) -> dict[str, float]:
+    """Median latency in milliseconds of each tower of a bundle in one variant, measured in a process of its own.
 
     Raises BackendError if that process fails.
     """
-    command = [sys.executable, "-m", "clipedge.bench", str(folder)]
+    command = [sys.executable, "-m", "clipedge.bench", str(folder), variant]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
