@@ -46,11 +46,22 @@ def golden_cosines(engine: Engine, path: Path, tower: str, count: int | None = N
     try:
         with safe_open(path, framework="numpy") as golden:
             expected = golden.get_tensor(embeds_name)
-            inputs = golden.get_slice(input_name)[:count]
-    except SafetensorError as error:
+            stored = golden.get_slice(input_name)
+            rows, inputs = stored.get_shape()[:1], stored[:count]
+    except (SafetensorError, IndexError, TypeError, AttributeError) as error:  # the last ones: odd shapes and dtypes
         raise BundleError(f"{path} cannot be read ({error}): copy or export the bundle again") from None
+    if expected.ndim != 2 or rows != [len(expected)] or rows == [0]:
+        raise BundleError(
+            f"{path} should hold as many inputs as embeddings for the {tower} tower, found {rows} and "
+            f"{list(expected.shape)}: export the bundle again"
+        )
     # One at a time: that is what a camera does, and it bounds memory.
     found = np.concatenate([engine(inputs[i : i + 1]) for i in range(len(inputs))])
+    if found.shape != expected[:count].shape:
+        raise BackendError(
+            f"{engine.name} {engine.version}: expected embeddings {list(expected[:count].shape)} of the {tower} tower, "
+            f"found {list(found.shape)}; export the bundle again"
+        )
     return centred_cosines(expected[:count], found, expected.mean(axis=0))
 
 
