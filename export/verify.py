@@ -55,11 +55,15 @@ class ZeroShot:
 
 @dataclass(frozen=True)
 class Gate:
-    """What an export has to reach."""
+    """What an export has to reach.
+
+    The drop in accuracy counts from ``min_pictures`` proof pictures on: with fewer, one picture is more than a point.
+    """
 
     median_centred_cosine: float = 0.985
     p1_centred_cosine: float = 0.95
     max_drop_points: float = 1.0
+    min_pictures: int = 100
 
 
 GATE = Gate()
