@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipedge.calibration.sensitivity import LayerCost
-from clipedge.export.verify import Parity, ZeroShot
+from clipedge.export.verify import GATE, Parity, ZeroShot
 
 __all__ = ["Report", "TowerReport", "report_lines"]
 
@@ -102,6 +102,8 @@ def _zero_shot_lines(zero_shot: ZeroShot) -> list[str]:
         lines.append(
             f"  {'drop in points (95 % interval)':34}{'':12}{zero_shot.drop_points:12.2f}  ({low:.2f} to {high:.2f})"
         )
+        if zero_shot.samples < GATE.min_pictures:
+            lines.append(f"    (not gated: that takes {GATE.min_pictures} labelled proof pictures)")
     return lines
 
 

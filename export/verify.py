@@ -130,11 +130,9 @@ def gate_failures(parities: dict[str, Parity], zero_shot: ZeroShot | None, gate:
         for what, value, limit in measured
         if not value >= limit
     ]
-    if (
-        zero_shot is not None
-        and zero_shot.drop_points is not None
-        and not zero_shot.drop_points <= gate.max_drop_points
-    ):
+    if zero_shot is None or zero_shot.drop_points is None or zero_shot.samples < gate.min_pictures:
+        return failures
+    if not zero_shot.drop_points <= gate.max_drop_points:  # `not <=`, so that NaN fails
         failures.append(
             f"zero-shot accuracy drops by {zero_shot.drop_points:.2f} points, the gate allows {gate.max_drop_points:g}"
         )

@@ -73,6 +73,11 @@ def test_gate_passes_what_is_good() -> None:
     assert gate_failures({"image": GOOD}, None) == []
 
 
+def test_a_drop_on_too_few_pictures_is_not_gated() -> None:
+    one_of_thirty = dataclasses.replace(SMALL_DROP, samples=30, drop_points=3.3)
+    assert gate_failures({"image": GOOD}, one_of_thirty) == []
+
+
 @pytest.mark.parametrize(
     ("parity", "zero_shot", "word"),
     [
