@@ -63,7 +63,7 @@ def check_input(batch: npt.NDArray[np.generic], variant: Variant) -> None:
     fits = batch.ndim == len(spec.shape) and all(
         isinstance(size, str) or size == found for size, found in zip(spec.shape, batch.shape, strict=True)
     )
-    if not fits or batch.dtype != np.dtype(spec.dtype):
+    if not fits or batch.dtype.name != spec.dtype:
         expected = f"{spec.dtype} {list(spec.shape)}"
         raise BackendError(
             f"the {variant.tower} tower takes {spec.name} as {expected}, found {batch.dtype} {list(batch.shape)}"
