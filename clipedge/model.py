@@ -129,6 +129,12 @@ class Clip:
                 f"{self.manifest.provenance.source_model} (space {self.manifest.space_id[:12]}…): "
                 "make the bank with a bundle of this model"
             )
+        width = bank.label_embeds.shape[1]
+        if width != self.manifest.embedding_dim:
+            raise BundleError(
+                f"the prompt bank's embeddings have {width} numbers, this bundle's have {self.manifest.embedding_dim}: "
+                "the bank was altered; make it again"
+            )
         return Classifier(self.encode_image, bank)
 
     def _open(self, tower: TowerName) -> Engine:
