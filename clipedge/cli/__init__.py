@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import math
 import sys
 import warnings
 from importlib import import_module
@@ -40,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb. Returns 0 (done), 1 (the job or its gate failed) or 2 (the call was wrong)."""
     arguments = _parse(sys.argv[1:] if argv is None else argv)
     warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a label or file name that cannot be printed
     try:
         return _verb(arguments.verb).run(arguments)
     except ClipEdgeError as error:
@@ -58,9 +62,18 @@ def fail(message: str, code: int) -> int:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout, and nothing else there."""
-    json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
+    """One JSON document on stdout, and nothing else there. NaN and infinity, which JSON lacks, become null."""
+    # Escaped beyond ASCII, so that it is JSON whatever the terminal's encoding and whatever bytes a file name has.
+    json.dump(_without_nan(document), sys.stdout, indent=2, allow_nan=False)
     print()
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

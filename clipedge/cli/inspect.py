@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     clip = open_clip(arguments, arguments.bundle)
+    _check_files(clip)
     tested = _test_towers(clip)
     if arguments.json:
         banks = clip.bundle.bank_names()
@@ -26,6 +27,16 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(_lines(clip, tested)))
     return 0
+
+
+def _check_files(clip: Clip) -> None:
+    """Raise BundleError unless every file is whole, also those that this machine does not use."""
+    for variant in clip.manifest.variants:
+        clip.bundle.checked_variant(variant)
+    for entry in clip.manifest.files:
+        clip.bundle.checked(entry)
+    for name in clip.bundle.bank_names():
+        clip.saved_bank(name)
 
 
 def _test_towers(clip: Clip) -> dict[str, dict[str, Any]]:

@@ -37,12 +37,14 @@ def labels_from(option: str | None) -> list[str] | None:
     if option is None:
         return None
     path = Path(option)
-    if path.is_file():
+    if _is_file(path):
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError:
             raise UsageError(f"{path} is not UTF-8 text; labels are one a line") from None
         labels = [line.strip() for line in lines if line.strip()]
+    elif path.suffix == ".txt":
+        raise UsageError(f"--labels {option}: there is no such file; check the path, or write the labels: cat,dog")
     else:
         labels = [item.strip() for item in option.split(",") if item.strip()]
     if not labels:
@@ -60,8 +62,15 @@ def prompt_bank(clip: Clip, arguments: argparse.Namespace) -> PromptBank:
     if arguments.template:
         raise UsageError("--template needs --labels: a bank has its templates in it")
     if arguments.bank:
-        return PromptBank.load(arguments.bank) if Path(arguments.bank).is_file() else clip.saved_bank(arguments.bank)
+        return PromptBank.load(arguments.bank) if _is_file(Path(arguments.bank)) else clip.saved_bank(arguments.bank)
     names = clip.bundle.bank_names()
     if len(names) != 1:
         raise UsageError(f"give --labels a,b or --bank NAME; the bundle has these banks: {', '.join(names) or 'none'}")
     return clip.saved_bank(names[0])
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a list of labels may be too long for a file's name
+        return False
