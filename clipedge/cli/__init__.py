@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import math
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -22,7 +23,7 @@ VERBS = {
     "eval": "accuracy on a folder with one sub-folder for each class",
     "inspect": "what a bundle holds, and whether it is whole and right on this machine",
 }
-INTERRUPTED = 130
+INTERRUPTED, READER_GONE = 130, 141  # what shells report for SIGINT and SIGPIPE
 
 
 class Verb(Protocol):
@@ -45,9 +46,14 @@ def main(argv: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a label or file name that cannot be printed
     try:
-        return _verb(arguments.verb).run(arguments)
+        code = _verb(arguments.verb).run(arguments)
+        sys.stdout.flush()
+        return code
     except ClipEdgeError as error:
         return fail(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader, such as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        return READER_GONE
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         return fail(f"{error.strerror or error}{place}; what was there before is unchanged", 1)

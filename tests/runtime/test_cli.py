@@ -198,6 +198,18 @@ def test_the_installed_command_and_the_module_are_the_same(demo_bundle: Path, pi
     assert len(json.loads(first.stdout)) == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes there tell it differently")
+@pytest.mark.parametrize("times", [1, 400])
+def test_a_reader_that_has_read_enough_is_no_error(demo_bundle: Path, pictures: list[Path], times: int) -> None:
+    """As in `clipedge classify ... | head -1`, for an output that fits the buffer and for one that does not."""
+    command = [sys.executable, "-m", "clipedge", "classify", str(demo_bundle), *[str(pictures[0])] * times]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate()
+    assert err == b""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="only there a file name may be any bytes")
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_file_name_that_is_no_text_is_printed_all_the_same(demo_bundle: Path, tmp_path: Path, encoding: str) -> None:
