@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from clipedge.bundle import sha256_of
 from clipedge.errors import CheckpointError
 from clipedge.export.configs import ImageConfig, ModelConfig, TextConfig, read_json
 
@@ -81,13 +82,7 @@ def _no_weights(folder: Path) -> CheckpointError:
 
 def hash_files(files: Sequence[Path]) -> str:
     """SHA-256 in hex: of the bytes of a single file (what model hubs show), or of the files' digests in order."""
-    digests = []
-    for path in files:
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-        digests.append(digest.hexdigest())
+    digests = [sha256_of(path) for path in files]
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
