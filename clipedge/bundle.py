@@ -72,16 +72,20 @@ def open_bundle(folder: str | os.PathLike[str]) -> Bundle:
     """Read and check the manifest of a bundle. Raises UsageError for a wrong path, BundleError for a bad manifest."""
     folder = Path(folder)
     path = folder / MANIFEST_NAME
-    if not folder.exists():
-        raise UsageError(f"there is no bundle at {folder}: the path does not exist; `clipedge export` makes one")
-    if not path.is_file():
-        raise UsageError(f"{folder} is not a bundle: it has no {MANIFEST_NAME}; `clipedge export` makes one")
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{path} is larger than any manifest ({MAX_MANIFEST_BYTES} bytes): export the bundle again")
     try:
+        if not folder.exists():
+            raise UsageError(f"there is no bundle at {folder}: the path does not exist; `clipedge export` makes one")
+        if not path.is_file():
+            raise UsageError(f"{folder} is not a bundle: it has no {MANIFEST_NAME}; `clipedge export` makes one")
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise BundleError(
+                f"{path} is larger than any manifest ({MAX_MANIFEST_BYTES} bytes): export the bundle again"
+            )
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise BundleError(f"{path} is not UTF-8 text ({error}): export the bundle again") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from None
     return Bundle(folder, Manifest.from_json(text))
 
 

@@ -42,6 +42,11 @@ def test_a_path_that_is_no_bundle_is_a_wrong_call(tmp_path: Path, make, message:
         open_bundle(tmp_path / "it")
 
 
+def test_a_path_that_the_system_refuses_is_a_wrong_call(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot be read \(File name too long\); check the path"):
+        open_bundle(tmp_path / ("x" * 5000))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"\xff\xfe{}", "not UTF-8"), (b" " * (4 * 1024 * 1024 + 1), "larger than any manifest"), (b"", "not JSON")],
