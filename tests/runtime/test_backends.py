@@ -138,8 +138,8 @@ def test_a_broken_graph_is_refused_in_one_line(graph: Path, variant: Variant, tm
 
 @pytest.mark.parametrize("side", ["inputs", "outputs"])
 def test_a_manifest_with_other_tensor_names_than_its_graph_is_refused(graph: Path, variant: Variant, side: str) -> None:
-    (spec,) = getattr(variant, side)
-    other = replace(variant, **{side: (TensorSpec("other", spec.dtype, spec.shape),)})
+    renamed: tuple[TensorSpec, ...] = tuple(replace(spec, name="other") for spec in getattr(variant, side))
+    other = replace(variant, inputs=renamed) if side == "inputs" else replace(variant, outputs=renamed)
     with pytest.raises(BackendError, match="other"):
         open_engine(graph, other)(noise(1))
 

@@ -213,13 +213,12 @@ def test_a_reader_that_has_read_enough_is_no_error(demo_bundle: Path, pictures: 
 @pytest.mark.skipif(os.name != "posix", reason="only there a file name may be any bytes")
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_file_name_that_is_no_text_is_printed_all_the_same(demo_bundle: Path, tmp_path: Path, encoding: str) -> None:
-    name = os.fsencode(tmp_path) + b"/caf\xe9 \xe5\x9b\xb3.png"
-    with open(name, "wb") as file:  # noqa: PTH123 (pathlib takes no bytes)
-        PIL.Image.new("RGB", (9, 9)).save(file, "PNG")
+    path = tmp_path / os.fsdecode(b"caf\xe9 \xe5\x9b\xb3.png")  # Latin-1, then UTF-8
+    PIL.Image.new("RGB", (9, 9)).save(path)
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     for option in ("--json", "--top=1"):
-        command = [sys.executable, "-m", "clipedge", "classify", str(demo_bundle), name, option]
+        command = [sys.executable, "-m", "clipedge", "classify", str(demo_bundle), str(path), option]
         outcome = subprocess.run(command, capture_output=True, env=environment)
         assert outcome.returncode == 0, outcome.stderr
         if option == "--json":
-            assert os.fsencode(json.loads(outcome.stdout)[0]["image"]) == name
+            assert json.loads(outcome.stdout)[0]["image"] == str(path)

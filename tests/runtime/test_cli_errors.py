@@ -229,7 +229,7 @@ def checkpoint(tmp_path: Path) -> Path:
     ("change", "options", "message"),
     [
         (shutil.rmtree, [], "checkpoint"),
-        (lambda path: (shutil.rmtree(path), path.mkdir()), [], "config.json"),
+        (lambda path: [file.unlink() for file in path.iterdir() if file.is_file()], [], "config.json"),
         (lambda path: edit(path / "config.json", lambda d: d.update(model_type="siglip")), [], "siglip"),
         (lambda path: (path / "config.json").write_text("{"), [], "config.json"),
         (lambda path: os.truncate(path / "model.safetensors", 5000), ["--precision", "fp32"], "model.safetensors"),
