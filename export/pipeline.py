@@ -79,9 +79,9 @@ def export(
     """
     _check_choice("precision", precision, PRECISIONS)
     _check_choice("target", target, TARGETS)
-    checkpoint = load_checkpoint(DEMO_CHECKPOINT if model is None else model)
-    material = gather_material(checkpoint, precision, calibration_data, labels, templates)
     with replacing_folder(output) as folder:
+        checkpoint = load_checkpoint(DEMO_CHECKPOINT if model is None else model)
+        material = gather_material(checkpoint, precision, calibration_data, labels, templates)
         calibration = PixelStream(material.calibration, checkpoint.preprocessing, "calibrating the image tower")
         proof = PixelStream(material.proof, checkpoint.preprocessing, "proving the image tower")
         texts = SourceTexts(checkpoint)

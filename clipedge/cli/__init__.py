@@ -56,9 +56,9 @@ def main(argv: list[str] | None = None) -> int:
         return READER_GONE
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        return fail(f"{error.strerror or error}{place}; what was there before is unchanged", 1)
+        return fail(f"{error.strerror or error}{place}", 1)
     except KeyboardInterrupt:
-        return fail("interrupted; what was there before is unchanged", INTERRUPTED)
+        return fail("interrupted", INTERRUPTED)
 
 
 def fail(message: str, code: int) -> int:

@@ -44,6 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             print("\n".join(report_lines(error.report)))
         return fail(f"below the gate, no bundle written: {error}", error.exit_code)
+    except OSError as error:  # a full disk, say
+        place = f" ({error.filename})" if error.filename else ""
+        return fail(f"{error.strerror or error}{place}; what was at {arguments.output} is unchanged", 1)
     if arguments.json:
         print_json(report.to_dict())
     else:

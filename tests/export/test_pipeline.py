@@ -182,3 +182,15 @@ def test_a_killed_export_leaves_the_previous_state(there_before: bool, demo_bund
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     clipedge.load(bundle)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_disk_that_fills_up_leaves_the_previous_state(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for a full disk: writing fails in the same place and manner."""
+    code = (
+        "import resource, sys; from clipedge.cli import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000));"
+        "sys.exit(main(['export', '--precision', 'fp32', '--no-text', '--output', sys.argv[1]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "bundle")], capture_output=True, text=True)
+    assert done.returncode == 1 and "unchanged" in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
