@@ -1,5 +1,7 @@
 """The files of the demonstration checkpoint: an ordinary Hugging Face CLIP folder."""
 
+from __future__ import annotations
+
 import json
 import tempfile
 from copy import deepcopy
@@ -9,6 +11,8 @@ from tokenizers import Tokenizer
 from transformers import CLIPModel
 
 from clipedge.export.demo.tokenizer import END, START
+
+__all__ = ["IMAGE_MEAN", "IMAGE_STD", "write_checkpoint"]
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's own
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -1,8 +1,12 @@
 """Muon in float32. torch.optim.Muon orthogonalises in bfloat16, which took longer than the training step on a CPU."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 import torch
+
+__all__ = ["Muon", "orthogonalise"]
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: steepest at zero, so that five iterations suffice
 _ITERATIONS = 5

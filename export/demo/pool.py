@@ -1,5 +1,7 @@
 """Training pictures, drawn once and read many times."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from clipedge.calibration.scenes import render, sample_scene
+
+__all__ = ["Pool", "batches", "draw_pool"]
 
 _CHUNK = 1000  # scenes that a process draws at a time
 

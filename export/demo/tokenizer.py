@@ -4,10 +4,14 @@ Lower case, NFC, collapsed white space, CLIP's word pattern, `</w>` at the end o
 end-of-word forms come first in the vocabulary, as in CLIP's, so that any string can be encoded.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+__all__ = ["END", "START", "train_tokenizer"]
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"
@@ -30,7 +34,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     learner.train_from_iterator(texts, trainer)
     learned = [(left, right) for left, right in json.loads(learner.to_str())["model"]["merges"]]
     merges = learned[: vocab_size - len(units) - 2]
-    tokens = [*units, *(left + right for left, right in merges), START, END]
+    # Two merges may give the same token: it keeps one number.
+    tokens = dict.fromkeys([*units, *(left + right for left, right in merges), START, END])
     return _finish({token: number for number, token in enumerate(tokens)}, merges)
 
 

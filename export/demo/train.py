@@ -9,6 +9,8 @@ Radford et al. 2021, "Learning Transferable Visual Models From Natural Language 
 Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks" (the optimizer of the hidden matrices).
 """
 
+from __future__ import annotations
+
 import argparse
 import math
 import tempfile
@@ -32,6 +34,8 @@ from clipedge.export.demo.files import IMAGE_MEAN, IMAGE_STD, write_checkpoint
 from clipedge.export.demo.muon import Muon
 from clipedge.export.demo.pool import Pool, batches, draw_pool
 from clipedge.export.demo.tokenizer import END, START, train_tokenizer
+
+__all__ = ["Recipe", "build_model", "contrastive_loss", "embed_images", "embed_texts", "normalise", "train", "validate"]
 
 IMAGE_SIZE = 64
 CONTEXT_LENGTH = 32
