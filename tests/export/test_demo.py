@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ STRINGS = [
     "it's <|endoftext|> 12345",
     "\x00\x7f",
 ]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other after every small step made this ten times slower on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def accuracy(checkpoint: Path, split: str, count: int, *, held_out_only: bool = False) -> float:
@@ -97,6 +107,7 @@ def test_muon_makes_updates_nearly_orthogonal() -> None:
         assert values.min() > 0.5 and values.max() < 1.3, shape
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_training_learns_and_writes_a_checkpoint_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "kept.py").write_text("# not the checkpoint's")
     recipe = training.Recipe(steps=40, batch_size=32, scenes=200, warmup=5, report_every=20, validation_scenes=20)
