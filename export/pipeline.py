@@ -23,7 +23,7 @@ from clipedge.export.material import Material, gather_material
 from clipedge.export.package import TOKENIZER_NAME, carry_banks, make_manifest, write_goldens, write_model_card
 from clipedge.export.proof import (
     SidesByInput,
-    exported_latencies,
+    latencies,
     run_both,
     source_encoder,
     tower_report,
@@ -94,7 +94,8 @@ def export(
         manifest = _write_manifest(folder, checkpoint, towers, calibration)
         zero_shot = _zero_shot(folder, manifest, material, proof, texts, towers)
         carry_banks(Path(output), folder, manifest.space_id)
-        report = _report(folder, manifest, material, towers, zero_shot, [*calibration.unreadable, *proof.unreadable])
+        unreadable = [*calibration.unreadable, *proof.unreadable]
+        report = _report(folder, checkpoint, manifest, material, towers, zero_shot, unreadable)
         if not report.passed:
             raise GateError("; ".join(report.failures), report)
         (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
@@ -183,6 +184,7 @@ def _zero_shot(
 
 def _report(
     folder: Path,
+    checkpoint: Checkpoint,
     manifest: Manifest,
     material: Material,
     towers: dict[str, ExportedTower],
@@ -190,9 +192,10 @@ def _report(
     unreadable: list[str],
 ) -> Report:
     image = towers["image"]
-    latencies = exported_latencies(folder, variant_name(image.conversion.variant))
+    before = latencies("clipedge.export.source_latency", str(checkpoint.folder), *towers)
+    after = latencies("clipedge.bench", str(folder), variant_name(image.conversion.variant))
     reports = {
-        name: tower_report(tower.source, tower.conversion.path, tower.sides, latencies[name])
+        name: tower_report(tower.source, tower.conversion.path, tower.sides, before[name], after[name])
         for name, tower in towers.items()
     }
     failures = gate_failures({name: report.parity for name, report in reports.items()}, zero_shot)

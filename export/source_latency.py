@@ -1,0 +1,39 @@
+"""Latency of a checkpoint's towers in eager PyTorch.
+
+``python -m clipedge.export.source_latency CHECKPOINT TOWER...`` prints it as JSON, from a process of its own: the
+thread pools of two engines in one process disturb each other.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import torch
+
+from clipedge.bench import Latency, measure
+from clipedge.export.checkpoints import load_checkpoint
+from clipedge.export.towers import build_image_tower, build_text_tower
+
+__all__ = ["source_latency"]
+
+
+def source_latency(folder: str, tower: str) -> Latency:
+    """Latency of one input of zeros, whose values do not matter to a transformer's time."""
+    checkpoint = load_checkpoint(folder)
+    size = checkpoint.image.image_size
+    with torch.inference_mode():
+        if tower == "image":
+            image_tower, pixels = build_image_tower(checkpoint), torch.zeros((1, size, size, 3), dtype=torch.uint8)
+            return measure(lambda: image_tower(pixels))
+        text_tower, tokens = (
+            build_text_tower(checkpoint),
+            torch.zeros((1, checkpoint.text.context_length), dtype=torch.int64),
+        )
+        return measure(lambda: text_tower(tokens))
+
+
+if __name__ == "__main__":
+    folder, *towers = sys.argv[1:]
+    print(json.dumps({tower: asdict(source_latency(folder, tower)) for tower in towers}))
