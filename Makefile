@@ -33,11 +33,13 @@ retrain: $(VENV)/.test  ## train the demonstration checkpoint again
 	$(BIN)/python -m clipedge.export.demo.train --output demo-output/checkpoint
 
 $(VENV)/.export: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (torch takes a minute or two) ..."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) --editable '.[export]'
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (torch takes a minute or two) ..."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) --editable '.[test]'
 	touch $@
