@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 from clipedge.calibration.scenes import CLASS_NAMES, TEMPLATES, labelled_pictures, render, sample_scene
+from clipedge.evaluate import wilson_interval
 
 CHECKPOINT = Path(__file__).parent.parent / "export" / "demo"
 SIZE = 256  # pictures are drawn larger than the model sees them, so that its preprocessing is measured too
@@ -101,11 +101,9 @@ def recall(reference: Reference, captions: int) -> Score:
 
 
 def score(name: str, right: int, total: int) -> Score:
-    """A share with Wilson's score interval (Wilson 1927), which holds near 0 and 1 too."""
-    z, share = 1.959964, right / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return Score(name, right, total, share, max(0.0, centre - half), min(1.0, centre + half))
+    """A share with its 95 % interval."""
+    low, high = wilson_interval(right, total)
+    return Score(name, right, total, right / total, low, high)
 
 
 def measure(reference: Reference, scenes: int, held_out: int, captions: int) -> list[Score]:

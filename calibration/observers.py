@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Histogram", "Range", "RangeMethod", "minmax_range", "mse_range", "percentile_range"]
+__all__ = ["Histogram", "Range", "minmax_range", "mse_range", "percentile_range"]
 
-RangeMethod = Literal["minmax", "percentile", "mse"]
 BINS = 4096  # even: zero is always an edge between two bins
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from clipedge.errors import CheckpointError
 
-__all__ = ["load_tokenizer_json", "read_pad_token"]
+__all__ = ["END", "START", "clip_tokenizer", "load_tokenizer_json", "read_pad_token", "with_clip_text_rules"]
 
-_START, _END = "<|startoftext|>", "<|endoftext|>"
+START, END = "<|startoftext|>", "<|endoftext|>"
 
 # CLIP's words, as transformers 5 writes them.
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -41,7 +41,7 @@ def read_pad_token(folder: Path) -> str:
     """
     token = _special_tokens(folder).get("pad_token")
     if token is None:
-        return _END
+        return END
     content = token.get("content") if isinstance(token, dict) else token
     if not isinstance(content, str):
         raise CheckpointError(f"{folder}: pad_token is not a string but {content!r}; correct tokenizer_config.json")
@@ -49,15 +49,15 @@ def read_pad_token(folder: Path) -> str:
 
 
 def _build_clip_tokenizer(folder: Path) -> bytes:
-    """What transformers' CLIPTokenizer builds: NFC, white space collapsed, lower case, byte-level BPE."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    """What transformers' CLIPTokenizer builds of these two files."""
+    from tokenizers import models
 
     try:
         vocab, merges = models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
         bpe = models.BPE(
             vocab=vocab,
             merges=merges,
-            unk_token=_END,
+            unk_token=END,
             continuing_subword_prefix="",
             end_of_word_suffix="</w>",
         )
@@ -65,12 +65,35 @@ def _build_clip_tokenizer(folder: Path) -> bytes:
         raise CheckpointError(
             f"{folder}: vocab.json and merges.txt do not fit together or are damaged ({error}); fetch them again"
         ) from None
-    absent = [token for token in (_START, _END) if token not in vocab]
+    absent = [token for token in (START, END) if token not in vocab]
     if absent:
         raise CheckpointError(
             f"{folder}: vocab.json lacks {' and '.join(absent)}; only tokenizers of CLIP's convention are supported"
         )
-    tokenizer = Tokenizer(bpe)
+    tokenizer = clip_tokenizer(bpe)
+    _add_special_tokens(tokenizer, _special_tokens(folder))
+    document: str = tokenizer.to_str()
+    return document.encode()
+
+
+def clip_tokenizer(bpe: Any) -> Any:
+    """A ``tokenizers.Tokenizer`` around a BPE model: CLIP's text rules, start and end token around a text."""
+    from tokenizers import Tokenizer, processors
+
+    tokenizer = with_clip_text_rules(Tokenizer(bpe))
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (END, tokenizer.token_to_id(END)),
+        (START, tokenizer.token_to_id(START)),
+        trim_offsets=False,
+        add_prefix_space=False,
+    )
+    return tokenizer
+
+
+def with_clip_text_rules(tokenizer: Any) -> Any:
+    """Set what transformers' CLIPTokenizer does to a text before BPE: NFC, white space collapsed, lower case, words."""
+    from tokenizers import Regex, decoders, normalizers, pre_tokenizers
+
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
@@ -81,19 +104,14 @@ def _build_clip_tokenizer(folder: Path) -> bytes:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.RobertaProcessing(
-        (_END, vocab[_END]), (_START, vocab[_START]), trim_offsets=False, add_prefix_space=False
-    )
-    _add_special_tokens(tokenizer, _special_tokens(folder))
-    document: str = tokenizer.to_str()
-    return document.encode()
+    return tokenizer
 
 
 def _add_special_tokens(tokenizer: Any, tokens: dict[str, Any]) -> None:
     """Special tokens are recognised inside a text; "normalized" says whether in any case ("<|EndOfText|>")."""
     from tokenizers import AddedToken
 
-    defaults = {"bos_token": _START, "eos_token": _END, "unk_token": _END, "pad_token": _END}
+    defaults = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     for name, default in defaults.items():
         token = tokens.get(name) or default
         if isinstance(token, dict):

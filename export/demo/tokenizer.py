@@ -9,21 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from clipedge.export.tokenizer import END, START, clip_tokenizer, with_clip_text_rules
 
 __all__ = ["END", "START", "train_tokenizer"]
 
-START = "<|startoftext|>"
-END = "<|endoftext|>"
 _WORD_END = "</w>"
-_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Learns merges from texts and returns the finished tokenizer, of at most ``vocab_size`` tokens."""
     byte_units = sorted(pre_tokenizers.ByteLevel.alphabet())
     units = [*byte_units, *(unit + _WORD_END for unit in byte_units)]
-    learner = _with_clip_text_rules(Tokenizer(models.BPE(end_of_word_suffix=_WORD_END)))
+    learner = with_clip_text_rules(Tokenizer(models.BPE(end_of_word_suffix=_WORD_END)))
     trainer = trainers.BpeTrainer(
         # Its own alphabet is smaller than ours (no unused end-of-word forms): allow for the difference, cut below.
         vocab_size=vocab_size,
@@ -48,23 +47,6 @@ def _finish(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
         end_of_word_suffix=_WORD_END,
         fuse_unk=False,
     )
-    tokenizer = _with_clip_text_rules(Tokenizer(bpe))
+    tokenizer: Tokenizer = clip_tokenizer(bpe)
     tokenizer.add_special_tokens([START, END])
-    tokenizer.post_processor = processors.RobertaProcessing(
-        (END, vocab[END]), (START, vocab[START]), trim_offsets=False, add_prefix_space=False
-    )
-    return tokenizer
-
-
-def _with_clip_text_rules(tokenizer: Tokenizer) -> Tokenizer:
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
