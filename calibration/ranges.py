@@ -11,7 +11,7 @@ import onnxruntime
 
 from clipedge.backends.onnxruntime import session_options
 from clipedge.calibration.observers import Histogram
-from clipedge.errors import UsageError
+from clipedge.errors import CheckpointError, UsageError
 
 __all__ = ["cpu_session", "observe"]
 
@@ -22,7 +22,7 @@ def observe(
     """Histograms of the named float tensors over all batches of the model's first input.
 
     Memory holds one batch's activations at a time, whatever the number of batches. Raises UsageError if there is no
-    batch, ValueError for NaN or infinite activations.
+    batch, CheckpointError for NaN or infinite activations.
     """
     session = cpu_session(_with_outputs(model, tensors))
     input_name = session.get_inputs()[0].name
@@ -30,7 +30,10 @@ def observe(
     seen = 0
     for batch in batches:
         for name, values in zip(tensors, session.run(list(tensors), {input_name: batch}), strict=True):
-            histograms[name].update(values)
+            try:
+                histograms[name].update(values)
+            except ValueError as error:
+                raise CheckpointError(f"{name} gives {error} on calibration inputs: the model is unsound") from None
         seen += len(batch)
     if not seen:
         raise UsageError("calibration got no inputs; give it some hundreds of pictures of the kind the camera will see")
