@@ -33,7 +33,7 @@ from clipedge.export.report import Report
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.streams import PixelStream, token_stream
 from clipedge.export.towers import build_image_tower
-from clipedge.export.verify import ZeroShot, compare_answers, gate_failures
+from clipedge.export.verify import Parity, ZeroShot, compare_answers, compare_embeddings, gate_failures
 from clipedge.manifest import Manifest, Precision, Target
 from clipedge.model import variant_name
 from clipedge.prompts import build_bank
@@ -55,6 +55,7 @@ class ExportedTower:
     conversion: Conversion
     engine: Engine
     sides: SidesByInput
+    parity: Parity
 
 
 def export(
@@ -138,7 +139,8 @@ def _export_text_tower(
 
 def _run_tower(source: torch.nn.Module, conversion: Conversion, proof: Iterable[npt.NDArray[Any]]) -> ExportedTower:
     engine = open_engine(conversion.path, conversion.variant)
-    return ExportedTower(source, conversion, engine, run_both(source_encoder(source), engine, proof))
+    sides = run_both(source_encoder(source), engine, proof)
+    return ExportedTower(source, conversion, engine, sides, compare_embeddings(sides.source, sides.exported))
 
 
 def _write_manifest(
@@ -146,7 +148,7 @@ def _write_manifest(
 ) -> Manifest:
     write_goldens(folder, {name: tower.sides for name, tower in towers.items()})
     variants = tuple(
-        dataclasses.replace(tower.conversion.variant, proof=variant_proof(tower.engine, tower.sides))
+        dataclasses.replace(tower.conversion.variant, proof=variant_proof(tower.engine, tower.sides, tower.parity))
         for tower in towers.values()
     )
     manifest = make_manifest(folder, checkpoint, variants, calibration.sha256)
@@ -195,7 +197,7 @@ def _report(
     before = latencies("clipedge.export.source_latency", str(checkpoint.folder), *towers)
     after = latencies("clipedge.bench", str(folder), variant_name(image.conversion.variant))
     reports = {
-        name: tower_report(tower.source, tower.conversion.path, tower.sides, before[name], after[name])
+        name: tower_report(tower.source, tower.conversion.path, tower.parity, before[name], after[name])
         for name, tower in towers.items()
     }
     failures = gate_failures({name: report.parity for name, report in reports.items()}, zero_shot)

@@ -13,15 +13,14 @@ from dataclasses import asdict
 import torch
 
 from clipedge.bench import Latency, measure
-from clipedge.export.checkpoints import load_checkpoint
+from clipedge.export.checkpoints import Checkpoint, load_checkpoint
 from clipedge.export.towers import build_image_tower, build_text_tower
 
 __all__ = ["source_latency"]
 
 
-def source_latency(folder: str, tower: str) -> Latency:
+def source_latency(checkpoint: Checkpoint, tower: str) -> Latency:
     """Latency of one input of zeros, whose values do not matter to a transformer's time."""
-    checkpoint = load_checkpoint(folder)
     size = checkpoint.image.image_size
     with torch.inference_mode():
         if tower == "image":
@@ -36,4 +35,5 @@ def source_latency(folder: str, tower: str) -> Latency:
 
 if __name__ == "__main__":
     folder, *towers = sys.argv[1:]
-    print(json.dumps({tower: asdict(source_latency(folder, tower)) for tower in towers}))
+    source = load_checkpoint(folder)
+    print(json.dumps({tower: asdict(source_latency(source, tower)) for tower in towers}))
