@@ -15,7 +15,7 @@ from clipedge.calibration.quantize import Scheme, linear_layers, quantize
 from clipedge.calibration.ranges import cpu_session
 from clipedge.selftest import centred_cosines
 
-__all__ = ["LayerCost", "layer_costs"]
+__all__ = ["LayerCost", "LayerProfile", "layer_costs"]
 
 
 @dataclass(frozen=True)
@@ -49,3 +49,21 @@ def _run(model: onnx.ModelProto, inputs: npt.NDArray[Any]) -> npt.NDArray[np.flo
     session = cpu_session(model)
     result: npt.NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: inputs})[0]
     return result
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """What INT8 does to one linear layer, and what the layer weighs.
+
+    ``snr_db``: signal-to-noise ratio of the layer's own output in INT8, in dB. ``cost``: one minus the mean centred
+    cosine of the embedding with this layer alone in INT8; None where that was not measured. ``in_float``: the export
+    left the layer in float. ``multiply_adds`` are of one input, ``weight_bytes`` of the weight in float32.
+    """
+
+    tower: str
+    layer: str
+    snr_db: float
+    cost: float | None
+    in_float: bool
+    multiply_adds: int
+    weight_bytes: int

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from clipedge.calibration.sensitivity import LayerCost
+from clipedge.calibration.sensitivity import LayerCost, LayerProfile
 from clipedge.export.verify import GATE, Parity, ZeroShot
 
 __all__ = ["Report", "TowerReport", "report_lines"]
@@ -31,7 +31,7 @@ class TowerReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What an export is worth. ``failures`` are the lines in which it stays below the gate."""
+    """What an export is worth. ``failures`` are the lines in which it stays below the gate, ``layers`` the quantizable layers in graph order."""
 
     model: str
     precision: str
@@ -44,6 +44,7 @@ class Report:
     zero_shot: ZeroShot | None
     failures: tuple[str, ...]
     costly_layers: tuple[LayerCost, ...]
+    layers: tuple[LayerProfile, ...] = ()
 
     @property
     def passed(self) -> bool:
