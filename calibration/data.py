@@ -1,15 +1,19 @@
-"""Calibration and proof pictures: a folder of the user's own, or rendered scenes; always two sets without overlap."""
+"""Calibration and proof pictures: the user's own or rendered scenes; always two sets without overlap."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from clipedge.calibration import scenes
+from clipedge.calibration.tars import TarPicture, read_tar
 from clipedge.errors import ImageError, UsageError
 from clipedge.folders import read_folder
 from clipedge.images import ImageInput, preprocess
@@ -18,28 +22,30 @@ from clipedge.manifest import Preprocessing
 __all__ = [
     "SCENES",
     "Pictures",
-    "folder_pictures",
     "pixel_batches",
+    "read_pictures",
     "scene_pictures",
-    "split_folder",
+    "split_pictures",
 ]
 
 SCENES = "scenes"  # what a user writes in place of a folder
 
-# Every PROOF_SHARE-th picture of a folder is kept from the calibration and used for the proof.
+# Every PROOF_SHARE-th picture of the user's is kept from the calibration and used for the proof.
 PROOF_SHARE = 3
 MIN_PICTURES = 8
+
+PictureItem: TypeAlias = "ImageInput | TarPicture"
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures, and what they show where that is known.
+    """Pictures, and what they show where that is known. What lies on disk stays there until it is its turn.
 
     ``labels`` holds for each picture an index into ``class_names``, or is None.
     """
 
     source: str
-    items: Sequence[ImageInput]
+    items: Sequence[PictureItem]
     labels: npt.NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
 
@@ -53,19 +59,87 @@ def scene_pictures(split: str, count: int, size: int) -> Pictures:
     return Pictures(f"{SCENES} ({split})", list(pictures), labels, scenes.CLASS_NAMES)
 
 
-def folder_pictures(folder: str | os.PathLike[str]) -> Pictures:
-    """All pictures under a folder; its sub-folders, if all pictures lie in such, are the classes.
+def read_pictures(source: str | os.PathLike[str]) -> Pictures:
+    """The pictures of a folder, of a list file (.txt) or of a webdataset tar (.tar, or a folder of such).
 
-    Raises UsageError for a folder that does not exist or holds no picture.
+    - Folder: all pictures under it. Its sub-folders, if all pictures lie in such, are the classes.
+    - List: UTF-8, one path a line, relative to the list's folder; after a tab, the picture's class. Empty lines and
+      lines that begin with "#" are passed over.
+    - Tar: see ``tars.py``. Classes that are numbers are named by ``--labels``, in that order, or by the number.
+
+    Raises UsageError for what does not exist, cannot be read, holds no picture, or has classes for some pictures only.
     """
-    found = read_folder(folder)
+    path = Path(source)
+    if not path.exists():
+        raise UsageError(f"there is no folder of pictures at {path}, no list of them (.txt) and no webdataset (.tar)")
+    if path.is_file() and path.suffix.lower() == ".txt":
+        return _list_pictures(path)
+    if path.is_file() and {".tar", ".tgz"} & {suffix.lower() for suffix in path.suffixes}:
+        return _tar_pictures(path, [path])
+    if path.is_file():
+        raise UsageError(f"{path} is neither a folder of pictures, nor a list of them (.txt), nor a webdataset (.tar)")
+    try:
+        found = read_folder(path)
+    except UsageError:
+        if tars := sorted(path.glob("*.tar")):
+            return _tar_pictures(path, tars)
+        raise
     return Pictures(str(found.folder), found.paths, found.labels, found.class_names)
 
 
-def split_folder(pictures: Pictures) -> tuple[Pictures, Pictures]:
-    """Divide one set into calibration and proof pictures, two to one; both see every part of the folder.
+def _list_pictures(path: Path) -> Pictures:
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: a list of pictures is UTF-8 text, and byte {error.start} is none") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    classes: dict[Path, str | None] = {}
+    for number, line in enumerate(lines, start=1):
+        name, _, label = line.strip().partition("\t")
+        if not name or name.startswith("#"):
+            continue
+        item = path.parent / name.strip()
+        if item in classes:
+            raise UsageError(
+                f"{path}, line {number}: {name} is in the list already; name each picture once, or one that "
+                "calibrated could also prove"
+            )
+        classes[item] = label.strip() or None
+    if not classes:
+        raise UsageError(f"{path} names no picture: write one path a line, relative to the list's folder")
+    return _with_classes(str(path), list(classes), list(classes.values()))
 
-    Raises UsageError for fewer than ``MIN_PICTURES`` pictures.
+
+def _tar_pictures(source: Path, tars: Sequence[Path]) -> Pictures:
+    samples = [sample for tar in tars for sample in read_tar(tar)]
+    if not samples:
+        raise UsageError(
+            f"{source} holds no pictures: a webdataset's are called KEY.jpg, KEY.png and so on, their classes KEY.cls"
+        )
+    return _with_classes(str(source), [picture for picture, _ in samples], [label for _, label in samples])
+
+
+def _with_classes(source: str, items: Sequence[PictureItem], classes: Sequence[str | None]) -> Pictures:
+    """Pictures with the classes that their source names, if it names all."""
+    named = [name for name in classes if name is not None]
+    if not named:
+        return Pictures(source, items)
+    if len(named) < len(items):
+        raise UsageError(
+            f"{source}: {len(named)} pictures have a class and {len(items) - len(named)} have none, the first of them "
+            f"{items[classes.index(None)]}; give a class to each picture, or to none"
+        )
+    # Numbers in their own order: somebody may count on it.
+    class_names = tuple(sorted(set(named), key=lambda name: (int(name) if name.isdecimal() else math.inf, name)))
+    places = {name: place for place, name in enumerate(class_names)}
+    return Pictures(source, items, np.array([places[name] for name in named], np.int64), class_names)
+
+
+def split_pictures(pictures: Pictures) -> tuple[Pictures, Pictures]:
+    """Divide one set into calibration and proof pictures, two to one; both see every part of it.
+
+    Every third picture proves. Raises UsageError for fewer than ``MIN_PICTURES`` pictures.
     """
     if len(pictures) < MIN_PICTURES:
         raise UsageError(
@@ -95,7 +169,7 @@ def pixel_batches(
     found = 0
     for index, item in enumerate(pictures.items):
         try:
-            pixels.append(preprocess([item], preprocessing))
+            pixels.append(_pixels(item, preprocessing))
         except ImageError as error:
             unreadable.append(str(error))
             continue
@@ -108,3 +182,14 @@ def pixel_batches(
         yield np.array(indices), np.concatenate(pixels)
     if not found:
         raise ImageError(f"none of the {len(pictures)} pictures of {pictures.source} can be read: {unreadable[0]}")
+
+
+def _pixels(item: PictureItem, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+    """(1, H, W, 3) uint8. Raises ImageError that names the picture."""
+    if not isinstance(item, TarPicture):
+        return preprocess([item], preprocessing)
+    data = item.read()
+    try:
+        return preprocess([data], preprocessing)
+    except ImageError as error:
+        raise ImageError(f"{item}{str(error).removeprefix('the image')}") from None

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipedge.calibration import scenes
-from clipedge.calibration.data import SCENES, Pictures, folder_pictures, scene_pictures, split_folder
+from clipedge.calibration.data import SCENES, Pictures, read_pictures, scene_pictures, split_pictures
 from clipedge.calibration.texts import tower_texts
 from clipedge.errors import UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint
@@ -58,36 +58,48 @@ def gather_material(
             f"--calibration-data FOLDER (some hundreds). Rendered scenes prove nothing for this model; "
             f"--calibration-data {SCENES} insists on them"
         )
-    calibration, proof = _picture_sets(checkpoint, calibration_data, is_demo)
-    chosen, chosen_templates, truth = _prompts(proof, labels, templates, is_demo)
+    are_scenes = calibration_data is None or str(calibration_data) == SCENES
+    if calibration_data is None or are_scenes:
+        calibration, proof = _scene_sets(checkpoint, is_demo)
+    else:
+        calibration, proof = split_pictures(read_pictures(calibration_data))
+    chosen, chosen_templates, truth = _prompts(proof, labels, templates, are_scenes, is_demo)
     calibration_texts, proof_texts = tower_texts(chosen, chosen_templates)
     return Material(calibration, proof, chosen, chosen_templates, truth, calibration_texts, proof_texts)
 
 
-def _picture_sets(
-    checkpoint: Checkpoint, calibration_data: str | os.PathLike[str] | None, is_demo: bool
-) -> tuple[Pictures, Pictures]:
-    if calibration_data is None or str(calibration_data) == SCENES:
-        size = checkpoint.preprocessing.height
-        proof = scene_pictures("proof", DEMO_PROOF_SCENES if is_demo else PROOF_SCENES, size)
-        return scene_pictures("calibration", CALIBRATION_SCENES if is_demo else PROOF_SCENES, size), proof
-    return split_folder(folder_pictures(calibration_data))
+def _scene_sets(checkpoint: Checkpoint, is_demo: bool) -> tuple[Pictures, Pictures]:
+    size = checkpoint.preprocessing.height
+    proof = scene_pictures("proof", DEMO_PROOF_SCENES if is_demo else PROOF_SCENES, size)
+    return scene_pictures("calibration", CALIBRATION_SCENES if is_demo else PROOF_SCENES, size), proof
 
 
 def _prompts(
-    proof: Pictures, labels: Sequence[str] | None, templates: Sequence[str] | None, is_demo: bool
+    proof: Pictures,
+    labels: Sequence[str] | None,
+    templates: Sequence[str] | None,
+    are_scenes: bool,
+    is_demo: bool,
 ) -> tuple[tuple[str, ...], tuple[str, ...], npt.NDArray[np.int64] | None]:
     """Labels, templates, and for each proof picture the index of its label where all of that is known."""
     own_templates = tuple(templates) if templates else None
-    are_scenes = proof.source.startswith(SCENES)
     if labels is None:
         if are_scenes and not is_demo:
             return (), own_templates or DEFAULT_TEMPLATES, None
         default = scenes.TEMPLATES if are_scenes else DEFAULT_TEMPLATES
         return proof.class_names, own_templates or default, proof.labels
     check_labels(labels)
-    truth = None
-    if proof.labels is not None and set(proof.class_names) <= set(labels):
-        places = np.array([labels.index(name) for name in proof.class_names])
-        truth = places[proof.labels]
-    return tuple(labels), own_templates or DEFAULT_TEMPLATES, truth
+    return tuple(labels), own_templates or DEFAULT_TEMPLATES, _truth(proof, labels)
+
+
+def _truth(proof: Pictures, labels: Sequence[str]) -> npt.NDArray[np.int64] | None:
+    """For each proof picture the index of its label: its class is one of them, or a number that counts them."""
+    if proof.labels is None:
+        return None
+    if set(proof.class_names) <= set(labels):
+        places = [labels.index(name) for name in proof.class_names]
+    elif all(name.isdecimal() and int(name) < len(labels) for name in proof.class_names):
+        places = [int(name) for name in proof.class_names]
+    else:
+        return None
+    return np.array(places)[proof.labels]

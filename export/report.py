@@ -31,7 +31,11 @@ class TowerReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What an export is worth. ``failures`` are the lines in which it stays below the gate, ``layers`` the quantizable layers in graph order."""
+    """What an export is worth.
+
+    ``unreadable`` has a line for each calibration and proof picture that was left out, ``failures`` are the lines in
+    which the export stays below the gate, and ``layers`` are the quantizable layers in graph order.
+    """
 
     model: str
     precision: str
@@ -70,9 +74,10 @@ def report_lines(report: Report) -> list[str]:
         lines += _tower_lines(name, tower)
     if report.zero_shot:
         lines += _zero_shot_lines(report.zero_shot)
-    lines += [f"  not readable, left out: {line}" for line in report.unreadable[:5]]
-    if len(report.unreadable) > 5:
-        lines.append(f"  ... and {len(report.unreadable) - 5} more pictures that cannot be read")
+    if report.unreadable:
+        lines.append(f"  pictures that cannot be read and were left out: {len(report.unreadable)}")
+        lines += [f"    {line}" for line in report.unreadable[:5]]
+        lines += [f"    ... and {len(report.unreadable) - 5} more"] if len(report.unreadable) > 5 else []
     lines += ["", "  PASSED: the exported model gives the source model's answers" if report.passed else "  FAILED"]
     lines += [f"    {failure}" for failure in report.failures]
     if report.costly_layers:

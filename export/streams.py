@@ -11,20 +11,22 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from clipedge.calibration.data import Pictures, pixel_batches
+from clipedge.calibration.variety import PictureVariety
 from clipedge.manifest import Preprocessing
 from clipedge.text import Tokenizer, TruncatedTextWarning
 
 __all__ = ["BATCH", "PixelStream", "token_stream"]
 
 BATCH = 16
+NAMED = 3  # unreadable pictures that a warning names; the report names all
 
 
 class PixelStream:
-    """Pixel batches (n, H, W, 3) uint8 of a set of pictures, to be iterated once.
+    """Pixel batches (n, H, W, 3) uint8 of a set of pictures; each iteration reads the same ones again.
 
-    Afterwards ``indices`` are the pictures that could be read, ``unreadable`` has a line for each other one, and
-    ``sha256`` is the hash of all pixels in hex: it names
-    the set by what was seen, not by file names.
+    After a whole iteration ``indices`` are the pictures that could be read, ``unreadable`` has a line for each other
+    one, and ``sha256`` is the hash of all pixels in hex: it names the set by what was seen, not by file names. The end
+    warns of pictures that could not be read, and raises UsageError if the pictures show nothing or are all the same.
     """
 
     def __init__(self, pictures: Pictures, preprocessing: Preprocessing, title: str) -> None:
@@ -36,12 +38,25 @@ class PixelStream:
         self._digest = hashlib.sha256()
 
     def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
+        self.indices, self.unreadable, self._digest = [], [], hashlib.sha256()
+        variety = PictureVariety()
         with _progress(self.title, len(self.pictures), "picture") as bar:
             for indices, pixels in pixel_batches(self.pictures, self.preprocessing, self.unreadable, BATCH):
                 self.indices += indices.tolist()
                 self._digest.update(pixels.data)
+                variety.update(pixels)
                 yield pixels
                 bar.update(len(pixels))
+        variety.check(self.pictures.source, self.title)
+        if self.unreadable:
+            warnings.warn(self._unreadable_warning(), stacklevel=1)
+
+    def _unreadable_warning(self) -> str:
+        more = f"; and {len(self.unreadable) - NAMED} more" if len(self.unreadable) > NAMED else ""
+        return (
+            f"{self.title}: {len(self.unreadable)} of {len(self.pictures)} pictures cannot be read and are left out: "
+            f"{'; '.join(self.unreadable[:NAMED])}{more}"
+        )
 
     @property
     def sha256(self) -> str | None:

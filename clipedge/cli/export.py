@@ -15,7 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="the bundle's folder; replaced if it is one")
     parser.add_argument("--precision", default="int8", help="fp32 or int8 (default: int8)")
     parser.add_argument("--target", default="x86", help="x86 or arm: for which processor INT8 is made (default: x86)")
-    parser.add_argument("--calibration-data", metavar="DIR", help="folder of pictures like the camera's, or: scenes")
+    parser.add_argument(
+        "--calibration-data",
+        metavar="DATA",
+        help="pictures like the camera's: a folder, a list of paths (.txt), a webdataset (.tar); or: scenes",
+    )
     add_label_options(parser)
     parser.add_argument("--no-text", action="store_true", help="leave the text tower out; prompt banks still work")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 import clipedge
 from clipedge.calibration import scenes
+from clipedge.cli import main
 from clipedge.errors import CheckpointError, GateError, UsageError
 from clipedge.export import export
 from clipedge.export.checkpoints import DEMO_CHECKPOINT
@@ -85,12 +88,34 @@ def test_bundles_of_one_model_share_the_space(demo_bundle: Path, demo_bundle_fp3
     clips[0].classifier(clips[1].saved_bank("default"))
 
 
-def test_unreadable_calibration_pictures_are_reported(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
-    broken = Path(shutil.copytree(photos, tmp_path / "photos"))
-    victim = sorted(broken.rglob("*.png"))[0]
-    victim.write_bytes(victim.read_bytes()[:100])
-    report = export(checkpoint, tmp_path / "bundle", calibration_data=broken, text=False)
-    assert len(report.unreadable) == 1 and victim.name in report.unreadable[0]
+def test_a_tar_with_unreadable_pictures_exports_and_names_them(
+    checkpoint: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        for i, path in enumerate(sorted(photos.rglob("*.png"))):
+            data = path.read_bytes()[: 100 if i in (4, 8) else None]  # one to calibrate, one to prove
+            for name, content in ((f"{i:03}.png", data), (f"{i:03}.cls", path.parent.name.encode())):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    options = ["--calibration-data", str(tmp_path / "photos.tar"), "--no-text", "--output", str(tmp_path / "bundle")]
+    assert main(["export", str(checkpoint), *options, "--json"]) == 0
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert ["'004.png'" in line or "'008.png'" in line for line in report["unreadable"]] == [True, True]
+    assert report["zero_shot"]["samples"] == 29
+    assert "1 of 60 pictures cannot be read and are left out" in err and "'004.png'" in err
+    assert "1 of 30 pictures cannot be read and are left out" in err and "'008.png'" in err
+
+
+def test_classes_that_are_numbers_count_the_labels(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in photos.iterdir())
+    lines = [f"{path}\t{names.index(path.parent.name)}" for path in sorted(photos.rglob("*.png"))]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    data = tmp_path / "list.txt"
+    report = export(checkpoint, tmp_path / "bundle", precision="fp32", calibration_data=data, labels=names, text=False)
+    assert report.zero_shot is not None and report.zero_shot.source_accuracy is not None
+    assert report.zero_shot.source_accuracy > 0.8  # with any other order of the labels: next to nothing
 
 
 def test_replacing_a_bundle_keeps_the_users_prompt_banks(demo_bundle: Path, tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
 
@@ -248,6 +250,56 @@ def test_an_export_that_cannot_be_done(
 ) -> None:
     change(checkpoint)
     assert message in fails(2, "export", checkpoint, "--output", tmp_path / "new", *options)
+    assert not (tmp_path / "new").exists()
+
+
+def save_pictures(folder: Path, count: int, **changes: Any) -> Path:
+    """``count`` different pictures, or the same one, or plain ones, or files that are none."""
+    folder.mkdir(exist_ok=True)
+    for i in range(count):
+        seed = 0 if changes.get("same") else i
+        pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+        pixels = pixels[:1, :1] if changes.get("plain") else pixels
+        PIL.Image.fromarray(pixels).resize((64, 64)).save(folder / f"{i}.png")
+        if changes.get("broken"):
+            (folder / f"{i}.png").write_bytes(b"no picture")
+    return folder
+
+
+def cut_tar(folder: Path) -> Path:
+    save_pictures(folder, 9)
+    with tarfile.open(folder / "a.tar", "w") as archive:
+        for path in sorted(folder.glob("*.png")):
+            archive.add(path, path.name)
+    os.truncate(folder / "a.tar", 5000)
+    return folder / "a.tar"
+
+
+def write_list(folder: Path, text: str) -> Path:
+    path = save_pictures(folder, 3) / "list.txt"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: save_pictures(folder, 0), "holds no pictures"),
+        (lambda folder: write_list(folder, "# none\n"), "names no picture"),
+        (lambda folder: write_list(folder, "0.png\n1.png\n2.png"), "holds 3 pictures; calibration and proof need"),
+        (cut_tar, "a.tar is no tar, damaged or cut off"),
+        (lambda folder: save_pictures(folder, 12, broken=True), "none of the 8 pictures"),
+        (lambda folder: save_pictures(folder, 12, plain=True), "each of the 8 pictures"),
+        (lambda folder: save_pictures(folder, 12, same=True), "all the same picture"),
+    ],
+    ids=["empty folder", "empty list", "short list", "cut tar", "all unreadable", "all one colour", "all the same"],
+)
+def test_an_int8_export_with_pictures_that_prove_nothing(
+    fails: Fails, checkpoint: Path, tmp_path: Path, make: Callable[[Path], Path], message: str
+) -> None:
+    data = make(tmp_path / "data")
+    options = ["--calibration-data", data, "--no-text", "--output", tmp_path / "new"]
+    assert message in fails(2, "export", checkpoint, *options)
     assert not (tmp_path / "new").exists()
 
 
