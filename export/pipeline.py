@@ -71,8 +71,9 @@ def export(
 ) -> Report:
     """Export ``model`` to a bundle at ``output`` and prove that it gives the same answers.
 
-    ``model``: a Hugging Face CLIP folder, or None for the demonstration checkpoint. ``calibration_data``: a folder of
-    pictures (two thirds calibrate, one third proves; sub-folders named for classes give the accuracy), or "scenes".
+    ``model``: a Hugging Face CLIP folder, or None for the demonstration checkpoint. ``calibration_data``: a folder, a
+    list or a webdataset tar of pictures, as ``read_pictures`` takes them (two thirds calibrate, one third proves;
+    classes give the accuracy), or "scenes".
     ``labels`` in ``templates`` become the prompt bank ``default``. ``text=False`` leaves the text tower out.
 
     An export that fails leaves nothing behind: what was at ``output`` stays. Raises GateError (which holds the
@@ -95,8 +96,7 @@ def export(
         manifest = _write_manifest(folder, checkpoint, towers, calibration)
         zero_shot = _zero_shot(folder, manifest, material, proof, texts, towers)
         carry_banks(Path(output), folder, manifest.space_id)
-        unreadable = [*calibration.unreadable, *proof.unreadable]
-        report = _report(folder, checkpoint, manifest, material, towers, zero_shot, unreadable)
+        report = _report(folder, checkpoint, manifest, towers, zero_shot, calibration, proof)
         if not report.passed:
             raise GateError("; ".join(report.failures), report)
         (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
@@ -180,7 +180,7 @@ def _zero_shot(
         (sides.source @ source_bank.label_embeds.T).argmax(axis=1),
         (sides.exported @ exported_bank.label_embeds.T).argmax(axis=1),
         None if material.truth is None else material.truth[proof.indices],
-        len(material.labels),
+        material.labels,
     )
 
 
@@ -188,10 +188,10 @@ def _report(
     folder: Path,
     checkpoint: Checkpoint,
     manifest: Manifest,
-    material: Material,
     towers: dict[str, ExportedTower],
     zero_shot: ZeroShot | None,
-    unreadable: list[str],
+    calibration: PixelStream,
+    proof: PixelStream,
 ) -> Report:
     image = towers["image"]
     before = latencies("clipedge.export.source_latency", str(checkpoint.folder), *towers)
@@ -201,19 +201,19 @@ def _report(
         for name, tower in towers.items()
     }
     failures = gate_failures({name: report.parity for name, report in reports.items()}, zero_shot)
-    calibrated = manifest.provenance.calibration_sha256 is not None
     return Report(
         model=manifest.provenance.source_model,
         precision=image.conversion.variant.precision,
         target=image.conversion.variant.target,
         engine=f"{image.engine.name} {image.engine.version}",
-        calibration=f"{len(material.calibration)} pictures of {material.calibration.source}" if calibrated else None,
-        proof=f"{len(image.sides.source)} pictures of {material.proof.source}",
-        unreadable=tuple(unreadable),
+        calibration=calibration.description if calibration.indices else None,
+        proof=proof.description,
+        unreadable=(*calibration.unreadable, *proof.unreadable),
         towers=reports,
         zero_shot=zero_shot,
         failures=tuple(failures),
         costly_layers=tuple(_costly_layers(towers)) if failures else (),
+        provenance=manifest.provenance,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from clipedge.calibration.sensitivity import LayerCost, LayerProfile
 from clipedge.export.verify import GATE, Parity, ZeroShot
+from clipedge.manifest import Provenance
 
 __all__ = ["Report", "TowerReport", "report_lines"]
 
@@ -48,6 +49,7 @@ class Report:
     zero_shot: ZeroShot | None
     failures: tuple[str, ...]
     costly_layers: tuple[LayerCost, ...]
+    provenance: Provenance
     layers: tuple[LayerProfile, ...] = ()
 
     @property

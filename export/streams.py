@@ -59,6 +59,11 @@ class PixelStream:
         )
 
     @property
+    def description(self) -> str:
+        """How many pictures of what were read."""
+        return f"{len(self.indices)} pictures of {self.pictures.source}"
+
+    @property
     def sha256(self) -> str | None:
         """None if nothing was read."""
         return self._digest.hexdigest() if self.indices else None

@@ -7,7 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from clipedge.export.verify import Parity, ZeroShot, compare_answers, compare_embeddings, gate_failures
+from clipedge.export.verify import (
+    AnswerChange,
+    CosineHistogram,
+    Parity,
+    ZeroShot,
+    compare_answers,
+    compare_embeddings,
+    gate_failures,
+)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -51,7 +59,7 @@ def test_the_drop_is_paired() -> None:
     source, exported = truth.copy(), truth.copy()
     source[:100] = exported[:100] = 99  # both wrong on the same pictures: no drop, and no doubt about it
     exported[100:110] = 99
-    result = compare_answers(source, exported, truth, 10)
+    result = compare_answers(source, exported, truth, [*map(str, range(100))])
     assert result.source_accuracy == pytest.approx(0.90) and result.exported_accuracy == pytest.approx(0.89)
     assert result.drop_points == pytest.approx(1.0) and result.agreement == pytest.approx(0.99)
     assert result.drop_interval is not None
@@ -60,12 +68,41 @@ def test_the_drop_is_paired() -> None:
 
 
 def test_without_truth_only_the_agreement_is_known() -> None:
-    result = compare_answers(np.array([0, 1]), np.array([0, 2]), None, 3)
+    result = compare_answers(np.array([0, 1]), np.array([0, 2]), None, ["cat", "dog", "eel"])
     assert result.agreement == 0.5 and result.source_accuracy is None and result.drop_points is None
+    assert result.changes == (AnswerChange(None, "dog", "eel", 1),)
 
 
-GOOD = Parity(100, 0.999, 0.99, 0.96, 0.01, 0.98)
-SMALL_DROP = ZeroShot(2000, 120, 0.99, 0.95, 0.945, 0.5, (0.1, 0.9))
+def test_changed_answers_are_counted_by_class_and_both_answers() -> None:
+    truth = np.array([0, 0, 0, 1, 1, 2])
+    source = np.array([0, 0, 0, 2, 1, 0])
+    exported = np.array([0, 1, 1, 1, 1, 1])
+    result = compare_answers(source, exported, truth, ["cat", "dog", "eel"])
+    assert result.changes == (
+        AnswerChange("cat", "cat", "dog", 2),
+        AnswerChange("eel", "cat", "dog", 1),
+        AnswerChange("dog", "eel", "dog", 1),
+    )
+    assert result.source_interval is not None and result.source_interval[0] < 4 / 6 < result.source_interval[1]
+    assert result.exported_interval is not None and result.exported_interval[0] < 3 / 6 < result.exported_interval[1]
+
+
+def test_every_input_is_in_one_bin_of_each_histogram() -> None:
+    source = embeddings(400)
+    other = unit(source + np.random.default_rng(1).normal(0, 0.02, source.shape))
+    other[:3] = -source[:3]
+    other[3:6] = source[3:6]  # 1, or the float32 above it
+    found = compare_embeddings(source, other).cosines
+    assert sum(found.raw) == sum(found.centred) == 400 and len(found.raw) + 1 == len(found.edges)
+    assert found.raw[0] == 3 and found.raw[-1] == 3
+    exact = (source.astype(np.float64) * other).sum(axis=1)
+    place = np.searchsorted(found.edges, 0.99)  # an edge: 1 - 1e-2
+    assert found.edges[place] == pytest.approx(0.99)
+    assert sum(found.raw[place:]) == int((exact >= 0.99).sum())
+
+
+GOOD = Parity(100, 0.999, 0.99, 0.96, 0.01, 0.98, CosineHistogram((-1.0, 1.0), (100,), (100,)))
+SMALL_DROP = ZeroShot(2000, 120, 0.99, (), drop_points=0.5)
 
 
 def test_gate_passes_what_is_good() -> None:
