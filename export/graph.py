@@ -6,6 +6,9 @@ need repair before a quantizer can find its way. Here nodes and weights are name
 (``blocks.0.attn.qkv``; see ``clipedge.export.nodes``), there are only operators of the ONNX standard
 (https://onnx.ai/onnx/operators/), the batch is a dynamic dimension, and no shape is computed in the graph.
 
+All tokens of a batch lie below each other in one matrix, (B * T, W): a linear layer is then a plain matrix product,
+which engines run together with its bias. Only attention tells the samples apart.
+
 Shapes in comments: B batch, T tokens, W width, H heads, D embedding dimension.
 """
 
@@ -25,7 +28,7 @@ from clipedge.export.towers import FoldedImageEmbedding, ImageTower, TextEmbeddi
 
 __all__ = ["write_image_graph", "write_text_graph"]
 
-# (name of the new value, value (B, T, W)) -> the pooled token (B, 1, W)
+# (name of the new value, value (B * T, W)) -> the pooled tokens (B, W)
 TakeToken = Callable[[str, str], str]
 
 
@@ -38,12 +41,14 @@ def write_image_graph(tower: ImageTower, path: str | os.PathLike[str]) -> None:
     tower = simplify_image_tower(tower)
     graph = GraphBuilder()
 
-    def take_first(name: str, value: str) -> str:
-        return graph.node("Slice", name, value, graph.integers(0), graph.integers(1), graph.integers(1))
+    tokens, width, size = tower.config.tokens, tower.config.width, tower.config.image_size
 
-    size = tower.config.image_size
+    def take_first(name: str, value: str) -> str:
+        by_sample = graph.reshape(f"{name}.tokens", value, -1, tokens, width)
+        return graph.node("Gather", name, by_sample, graph.index(0), axis=1)
+
     hidden = _image_embedding(graph, cast(FoldedImageEmbedding, tower.embedding), "pixels", size)
-    hidden = _blocks(graph, tower, hidden, take_first, mask=None, mask_row=None)
+    hidden = _blocks(graph, tower, hidden, tokens, take_first, mask=None, mask_row=None)
     _embeds(graph, tower, hidden, "image_embeds")
     pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", size, size, 3])
     graph.write(Path(path), [pixels], [_embeds_info(tower, "image_embeds")])
@@ -59,21 +64,24 @@ def write_text_graph(tower: TextTower, path: str | os.PathLike[str]) -> None:
     graph = GraphBuilder()
     hidden = _text_embedding(graph, tower.embedding, "input_ids")
     mask = graph.constant("causal_mask", causal_mask(tower.config))
+    tokens, width = tower.config.context_length, tower.config.width
     position = _end_of_text(graph, tower, "input_ids")
-    mask_row = graph.node("Gather", "pooled.mask_row", mask, position, axis=0)  # (B, 1, 1, T)
+    row = graph.reshape("pooled.row", position, 0, 1, 1)
+    mask_row = graph.node("Gather", "pooled.mask_row", mask, row, axis=0)  # (B, 1, 1, T)
 
     def take_end(name: str, value: str) -> str:
-        return graph.node("GatherND", name, value, position, batch_dims=1)
+        by_sample = graph.reshape(f"{name}.tokens", value, -1, tokens, width)
+        return graph.node("GatherND", name, by_sample, position, batch_dims=1)
 
-    hidden = _blocks(graph, tower, hidden, take_end, mask, mask_row)
+    hidden = _blocks(graph, tower, hidden, tokens, take_end, mask, mask_row)
     _embeds(graph, tower, hidden, "text_embeds")
-    shape = ["batch", tower.config.context_length]
+    shape = ["batch", tokens]
     input_ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, shape)
     graph.write(Path(path), [input_ids], [_embeds_info(tower, "text_embeds")])
 
 
 def _image_embedding(graph: GraphBuilder, embedding: FoldedImageEmbedding, pixels: str, image_size: int) -> str:
-    """(B, H, W, 3) uint8 to (B, T, W)."""
+    """(B, H, W, 3) uint8 to (B * T, W)."""
     size = embedding.patch_size
     grid = image_size // size
     values = graph.node("Cast", "embedding.cast", pixels, to=TensorProto.FLOAT)
@@ -85,40 +93,47 @@ def _image_embedding(graph: GraphBuilder, embedding: FoldedImageEmbedding, pixel
     padded = graph.node("Pad", "embedding.pad", patches, graph.integers(0, 1, 0, 0, 0, 0))
     tokens = graph.constant("embedding.tokens", embedding.tokens[None])
     hidden = graph.node("Add", "embedding.add", padded, tokens)
+    hidden = graph.reshape("embedding.flat", hidden, -1, embedding.tokens.shape[-1])
     return graph.layer_norm("embedding.norm", embedding.norm, hidden)
 
 
 def _text_embedding(graph: GraphBuilder, embedding: TextEmbedding, input_ids: str) -> str:
-    """(B, T) int64 to (B, T, W)."""
+    """(B, T) int64 to (B * T, W)."""
     table = graph.constant("embedding.token", embedding.token)
     tokens = graph.node("Gather", "embedding.lookup", table, input_ids, axis=0)
     position = graph.constant("embedding.position", embedding.position[None])
-    return graph.node("Add", "embedding.add", tokens, position)
+    hidden = graph.node("Add", "embedding.add", tokens, position)
+    return graph.reshape("embedding.flat", hidden, -1, embedding.token.shape[-1])
 
 
 def _end_of_text(graph: GraphBuilder, tower: TextTower, input_ids: str) -> str:
-    """(B, T) token ids to (B, 1, 1) int64: the position to pool, as ``TextTower.end_of_text`` finds it."""
+    """(B, T) token ids to (B, 1) int64: the position to pool, as ``TextTower.end_of_text`` finds it."""
     scores = input_ids
     if not tower.config.pools_highest_id:
         scores = graph.node("Equal", "pooled.is_end", input_ids, graph.integers(tower.config.eos_token_id))
     # ArgMax returns the first of equals; ONNX Runtime has it for int32 but not for booleans.
     scores = graph.node("Cast", "pooled.cast", scores, to=TensorProto.INT32)
-    position = graph.node("ArgMax", "pooled.position", scores, axis=-1, keepdims=1)
-    return graph.reshape("pooled.index", position, 0, 1, 1)
+    return graph.node("ArgMax", "pooled.position", scores, axis=-1, keepdims=1)
 
 
 def _blocks(
-    graph: GraphBuilder, tower: Tower, hidden: str, take: TakeToken, mask: str | None, mask_row: str | None
+    graph: GraphBuilder,
+    tower: Tower,
+    hidden: str,
+    tokens: int,
+    take: TakeToken,
+    mask: str | None,
+    mask_row: str | None,
 ) -> str:
-    """(B, T, W) to (B, 1, W). ``mask`` (T, T) is added to the scores, ``mask_row`` (B, 1, 1, T) to the last ones."""
+    """(B * T, W) to (B, W). ``mask`` (T, T) is added to the scores, ``mask_row`` (B, 1, 1, T) to the last ones."""
     for index, module in enumerate(tower.blocks):
         block, name = cast(Block, module), f"blocks.{index}"
         normed = graph.layer_norm(f"{name}.norm1", block.norm1, hidden)
         if isinstance(block.attn, PooledAttention):
-            attended = _pooled_attention(graph, f"{name}.attn", block.attn, normed, take, mask_row)
+            attended = _pooled_attention(graph, f"{name}.attn", block.attn, normed, tokens, take, mask_row)
             hidden = take(f"{name}.pooled", hidden)
         else:
-            attended = _attention(graph, f"{name}.attn", cast(FusedAttention, block.attn), normed, mask)
+            attended = _attention(graph, f"{name}.attn", cast(FusedAttention, block.attn), normed, tokens, mask)
         hidden = graph.node("Add", f"{name}.add1", hidden, attended)
         mlp = graph.layer_norm(f"{name}.norm2", block.norm2, hidden)
         mlp = graph.linear(f"{name}.fc1", block.fc1, mlp)
@@ -127,20 +142,26 @@ def _blocks(
     return hidden
 
 
-def _attention(graph: GraphBuilder, name: str, attn: FusedAttention, hidden: str, mask: str | None) -> str:
+def _attention(graph: GraphBuilder, name: str, attn: FusedAttention, hidden: str, tokens: int, mask: str | None) -> str:
     qkv = graph.linear(f"{name}.qkv", attn.qkv, hidden)
     query, key, value = graph.split(f"{name}.split", qkv, ("query", "key", "value"))
-    mixed = _attend(graph, name, query, key, value, attn, mask)
+    mixed = _attend(graph, name, query, key, value, attn, (tokens, tokens), mask)
     return graph.linear(f"{name}.out", attn.out, mixed)
 
 
 def _pooled_attention(
-    graph: GraphBuilder, name: str, attn: PooledAttention, hidden: str, take: TakeToken, mask_row: str | None
+    graph: GraphBuilder,
+    name: str,
+    attn: PooledAttention,
+    hidden: str,
+    tokens: int,
+    take: TakeToken,
+    mask_row: str | None,
 ) -> str:
     query = graph.linear(f"{name}.query", attn.query, take(f"{name}.pooled", hidden))
     key_value = graph.linear(f"{name}.key_value", attn.key_value, hidden)
     key, value = graph.split(f"{name}.split", key_value, ("key", "value"))
-    mixed = _attend(graph, name, query, key, value, attn, mask_row)
+    mixed = _attend(graph, name, query, key, value, attn, (1, tokens), mask_row)
     return graph.linear(f"{name}.out", attn.out, mixed)
 
 
@@ -151,30 +172,31 @@ def _attend(
     key: str,
     value: str,
     attn: FusedAttention | PooledAttention,
+    counts: tuple[int, int],
     mask: str | None,
 ) -> str:
-    """softmax(Q K^T + mask) V per head; (B, queries, W) and twice (B, T, W) to (B, queries, W)."""
+    """softmax(Q K^T + mask) V per head; (B * Q, W) and twice (B * T, W) to (B * Q, W), ``counts`` being (Q, T)."""
     width, heads = attn.out.in_features, attn.heads
+    queries, tokens = counts
 
-    def per_head(part: str, projected: str, perm: list[int]) -> str:
-        cut = graph.reshape(f"{name}.{part}_heads", projected, 0, -1, heads, width // heads)
+    def per_head(part: str, projected: str, count: int, perm: list[int]) -> str:
+        cut = graph.reshape(f"{name}.{part}_heads", projected, -1, count, heads, width // heads)
         return graph.node("Transpose", f"{name}.{part}_per_head", cut, perm=perm)
 
-    keys = per_head("key", key, [0, 2, 3, 1])  # (B, H, W / H, T)
-    scores = graph.node("MatMul", f"{name}.scores", per_head("query", query, [0, 2, 1, 3]), keys)
+    keys = per_head("key", key, tokens, [0, 2, 3, 1])  # (B, H, W / H, T)
+    scores = graph.node("MatMul", f"{name}.scores", per_head("query", query, queries, [0, 2, 1, 3]), keys)
     if mask is not None:
         scores = graph.node("Add", f"{name}.masked", scores, mask)
     weights = graph.node("Softmax", f"{name}.softmax", scores, axis=-1)
-    mixed = graph.node("MatMul", f"{name}.mixed", weights, per_head("value", value, [0, 2, 1, 3]))
+    mixed = graph.node("MatMul", f"{name}.mixed", weights, per_head("value", value, tokens, [0, 2, 1, 3]))
     merged = graph.node("Transpose", f"{name}.merged", mixed, perm=[0, 2, 1, 3])
-    return graph.reshape(f"{name}.joined", merged, 0, -1, width)
+    return graph.reshape(f"{name}.joined", merged, -1, width)
 
 
 def _embeds(graph: GraphBuilder, tower: Tower, hidden: str, output: str) -> None:
-    """(B, 1, W) to the graph's output (B, D), L2-normalised."""
+    """(B, W) to the graph's output (B, D), L2-normalised."""
     hidden = graph.layer_norm("norm_post", tower.norm_post, hidden)
-    projected = graph.linear("projection", tower.projection, hidden)
-    embeds = graph.reshape("projection.flat", projected, 0, tower.projection.out_features)
+    embeds = graph.linear("projection", tower.projection, hidden)
     norm = graph.node("ReduceL2", "projection.norm", embeds, graph.integers(-1), keepdims=1)
     graph.node("Div", output, embeds, norm)
 

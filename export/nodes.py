@@ -68,6 +68,12 @@ class GraphBuilder:
         self._constants[name] = np.array(values, dtype=np.int64)
         return name
 
+    def index(self, value: int) -> str:
+        """An int64 number without dimensions, which picks one item of an axis and drops that axis."""
+        name = f"index.{value}"
+        self._constants[name] = np.array(value, dtype=np.int64)
+        return name
+
     def reshape(self, name: str, value: str, *shape: int) -> str:
         """0 keeps the dimension that stands in that place, which is how the batch passes through."""
         return self.node("Reshape", name, value, self.integers(*shape))

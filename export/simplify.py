@@ -16,6 +16,7 @@ from clipedge.export.blocks import Attention, Block, FusedAttention, PooledAtten
 from clipedge.export.towers import FoldedImageEmbedding, ImageEmbedding, ImageTower, TextTower
 
 __all__ = [
+    "fold_attention_biases",
     "fold_attention_scale",
     "fold_image_embedding",
     "fold_norms",
@@ -30,12 +31,16 @@ TowerT = TypeVar("TowerT", ImageTower, TextTower)
 
 def simplify_image_tower(tower: ImageTower) -> ImageTower:
     """All steps that apply to an image tower, in the order they need."""
-    return pool_last_block(fold_norms(fold_attention_scale(fuse_qkv(fold_image_embedding(tower)))))
+    return _simplify_blocks(fold_image_embedding(tower))
 
 
 def simplify_text_tower(tower: TextTower) -> TextTower:
     """All steps that apply to a text tower, in the order they need."""
-    return pool_last_block(fold_norms(fold_attention_scale(fuse_qkv(tower))))
+    return _simplify_blocks(tower)
+
+
+def _simplify_blocks(tower: TowerT) -> TowerT:
+    return pool_last_block(fold_attention_biases(fold_norms(fold_attention_scale(fuse_qkv(tower)))))
 
 
 def fold_image_embedding(tower: ImageTower) -> ImageTower:
@@ -99,6 +104,26 @@ def fold_norms(tower: TowerT) -> TowerT:
     folded = _map_blocks(tower, fold)
     norm_post, projection = _fold_norm(tower.norm_post, tower.projection)
     return _rebuild(folded, _blocks(folded), norm_post, projection)
+
+
+def fold_attention_biases(tower: TowerT) -> TowerT:
+    """Drop the keys' bias and fold the values' bias into the output projection's. Needs ``fuse_qkv``.
+
+    The keys' bias adds the same number to all scores of a query, which softmax ignores. The attention weights of a
+    query add up to one, so it receives the values' bias b whole, and the output projection makes W b of it. Needs
+    ``fold_norms`` before it: the norms' biases end up in these biases too.
+    """
+
+    def fold(block: Block) -> Block:
+        attn = cast(FusedAttention, block.attn)
+        width, dtype = attn.qkv.in_features, attn.qkv.weight.dtype
+        query, _, value = attn.qkv.bias.double().split(width)
+        qkv = _linear(attn.qkv.weight, torch.cat([query, torch.zeros(2 * width).double()]).to(dtype))
+        bias = attn.out.bias.double() + attn.out.weight.double() @ value
+        out = _linear(attn.out.weight, bias.to(dtype))
+        return _with_attention(block, FusedAttention(qkv, out, attn.heads, attn.scale))
+
+    return _map_blocks(tower, fold)
 
 
 def pool_last_block(tower: TowerT) -> TowerT:

@@ -27,6 +27,7 @@ SHARED_STEPS: list[Step] = [
     simplify.fuse_qkv,
     simplify.fold_attention_scale,
     simplify.fold_norms,
+    simplify.fold_attention_biases,
     simplify.pool_last_block,
 ]
 IMAGE_STEPS: list[Step] = [simplify.fold_image_embedding, *SHARED_STEPS]
