@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
+PEERS ?= .venv-peers
 
-.PHONY: demo test test-quick lint retrain accuracy clean
+.PHONY: demo test test-quick lint retrain accuracy bench clean
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -29,6 +30,9 @@ lint: $(VENV)/.test  ## style and types
 accuracy: $(VENV)/.test  ## measure the demonstration checkpoint with transformers
 	$(BIN)/python benchmarks/demo_accuracy.py
 
+bench: $(VENV)/.test $(PEERS)/.installed  ## ClipEdge beside its peers: benchmarks/results/cpu.md, cpu.json, cpu.png
+	$(BIN)/python benchmarks/run.py --peers $(PEERS)/bin/python
+
 retrain: $(VENV)/.test  ## train the demonstration checkpoint again
 	$(BIN)/python -m clipedge.export.demo.train --output demo-output/checkpoint
 
@@ -44,5 +48,12 @@ $(VENV)/.test: pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[test]'
 	touch $@
 
+# optimum-onnx needs an older transformers than the tests do.
+$(PEERS)/.installed: benchmarks/peers.txt constraints.txt
+	@echo "Installing ClipEdge's peers into $(PEERS) (torch takes a minute or two) ..."
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --constraint constraints.txt --requirement benchmarks/peers.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) build demo-output
+	rm -rf $(VENV) $(PEERS) build demo-output
