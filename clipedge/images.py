@@ -12,6 +12,12 @@ is decided here:
 - **A bare array is RGB**, uint8, (height, width, 3). OpenCV's arrays are BGR: pass ``Frame.from_bgr(array)``.
   Grey, RGBA and YUV arrays: ``Frame.from_array(array, "gray8")`` and so on. Float arrays are refused, because
   their range cannot be told from their values.
+
+That is the mode ``"exact"``. The mode ``"fast"`` is for large pictures: JPEG files are decoded at a half, a quarter
+or an eighth of their size where that leaves 1.5 times the pixels that the model's resize needs (a PIL image is not:
+its decoder is the caller's), other large pictures are averaged by whole factors before that resize, and only what
+the crop keeps is computed. Both modes have the same geometry. ``benchmarks/preprocessing.py`` measures what fast
+gains and how far it moves an embedding.
 """
 
 from __future__ import annotations
@@ -21,33 +27,35 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from threading import Lock
+from typing import BinaryIO, Literal, TypeAlias, get_args
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from numpy.typing import NDArray
 
-from clipedge.errors import ImageError
+from clipedge.errors import ImageError, UsageError
 from clipedge.frames import Frame, to_rgb
 from clipedge.manifest import Preprocessing
+from clipedge.parallel import cores, parallel_map
+from clipedge.resize import Pixels, as_picture, draft_size, fit_exactly, fit_fast, plan, size_of
 
-__all__ = ["MAX_PIXELS", "ImageInput", "Images", "as_list", "open_rgb", "preprocess"]
+__all__ = ["MAX_PIXELS", "ImageInput", "Images", "Mode", "as_list", "check_mode", "open_rgb", "preprocess"]
 
 ImageInput: TypeAlias = "str | os.PathLike[str] | bytes | PIL.Image.Image | NDArray[np.uint8] | Frame"
 Images: TypeAlias = "ImageInput | Iterable[ImageInput]"
+Mode = Literal["exact", "fast"]
 
 # A few kilobytes can decode to gigabytes. This is where Pillow itself gives up (DecompressionBombError): 716 MB
 # as Pillow holds it, and still more than the 108 megapixels of a phone.
 MAX_PIXELS = 178_956_970
 
+# Pillow loads a picture at its first use, which two threads must not do at once; a list may hold one picture twice.
+_CALLERS_PICTURE = Lock()
+
 _ORIENTATION = 0x0112  # the EXIF tag
-_INTERPOLATION = {
-    "nearest": PIL.Image.Resampling.NEAREST,
-    "bilinear": PIL.Image.Resampling.BILINEAR,
-    "bicubic": PIL.Image.Resampling.BICUBIC,
-    "lanczos": PIL.Image.Resampling.LANCZOS,
-}
+_ON_ITS_SIDE = (5, 6, 7, 8)  # its values for which width and height change places
 
 
 def as_list(images: Images) -> list[ImageInput]:
@@ -71,65 +79,72 @@ def open_rgb(image: ImageInput) -> PIL.Image.Image:
     A PIL image that is RGB and upright already is returned as it is, not copied.
     Raises ImageError when it is missing, damaged, cut off, too large or no picture.
     """
-    return _open(image, "the image")
+    return as_picture(_open(image, "the image"))
 
 
-def preprocess(images: Sequence[ImageInput], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def check_mode(mode: str) -> None:
+    """Raises UsageError unless ``mode`` is one of ``Mode``."""
+    if mode not in get_args(Mode):
+        raise UsageError(f'unknown preprocessing {mode!r}; there are "exact" (bit for bit the model\'s own) and "fast"')
+
+
+def preprocess(
+    images: Sequence[ImageInput], preprocessing: Preprocessing, mode: Mode = "exact", threads: int | None = None
+) -> NDArray[np.uint8]:
     """Decode, resize and crop. Returns uint8 RGB of shape (N, height, width, 3), C-contiguous.
 
     Method: the shorter side is scaled to ``shortest_edge`` and the longer one to ``int(shortest_edge * long /
     short)`` pixels with Pillow's filter; then ``height`` x ``width`` is cut out at ``floor((size - crop) / 2)``,
     black where the picture is smaller than that. ``resize="squash"`` scales both sides and cuts nothing.
-    Pictures are decoded one at a time. Raises ImageError naming the picture: its path, or ``images[3]``.
+
+    At most ``threads`` threads work, None for one per core: on as many pictures at a time, and on the strips of a
+    large one. Raises ImageError naming the picture, its path or ``images[3]``, the first one that is at fault.
     """
+    check_mode(mode)
+    threads = cores() if threads is None else threads
     batch = np.empty((len(images), preprocessing.height, preprocessing.width, 3), np.uint8)
-    for index, image in enumerate(images):
+    strips = threads // max(1, min(threads, len(images)))
+
+    def fill(index: int) -> None:
         name = "the image" if len(images) == 1 else f"images[{index}]"
-        batch[index] = np.asarray(_fit(_open(image, name), preprocessing, name))
+        batch[index] = np.asarray(_fitted(images[index], preprocessing, mode, strips, name))
+
+    parallel_map(fill, range(len(images)), threads)
     return batch
 
 
-def _fit(picture: PIL.Image.Image, preprocessing: Preprocessing, name: str) -> PIL.Image.Image:
-    width, height = preprocessing.width, preprocessing.height
-    interpolation = _INTERPOLATION[preprocessing.interpolation]
-    if preprocessing.resize == "squash":
-        return picture.resize((width, height), interpolation)
-    resized_width, resized_height = _resized_size(picture.size, preprocessing.shortest_edge)
-    if resized_width * resized_height > MAX_PIXELS:
+def _fitted(image: ImageInput, preprocessing: Preprocessing, mode: Mode, threads: int, name: str) -> PIL.Image.Image:
+    interpolation = preprocessing.interpolation
+    # Picking the nearest pixels costs nothing, and pixels averaged before would be other ones.
+    fast = mode == "fast" and interpolation != "nearest"
+    pixels = _open(image, name, preprocessing if fast else None)
+    width, height = size_of(pixels)
+    fit = plan((width, height), preprocessing)
+    if fit.width * fit.height > MAX_PIXELS:
         raise ImageError(
             f"{name}: with its shorter side scaled to {preprocessing.shortest_edge}, a picture of "
-            f"{picture.width} x {picture.height} would be {resized_width} x {resized_height}; "
+            f"{width} x {height} would be {fit.width} x {fit.height}; "
             "cut out the part that matters first"
         )
-    resized = picture.resize((resized_width, resized_height), interpolation)
-    left, top = (resized_width - width) // 2, (resized_height - height) // 2
-    # Pillow fills what lies outside the picture with black.
-    return resized.crop((left, top, left + width, top + height))
+    return fit_fast(pixels, fit, interpolation) if fast else fit_exactly(pixels, fit, interpolation, threads)
 
 
-def _resized_size(size: tuple[int, int], shortest_edge: int) -> tuple[int, int]:
-    width, height = size
-    # This order of operations, in floating point, truncated: any other moves some sizes by one pixel.
-    if width <= height:
-        return shortest_edge, int(shortest_edge * height / width)
-    return int(shortest_edge * width / height), shortest_edge
-
-
-def _open(image: ImageInput, name: str) -> PIL.Image.Image:
+def _open(image: ImageInput, name: str, shrink_for: Preprocessing | None = None) -> Pixels:
+    """As ``open_rgb``, but arrays and frames stay arrays, and a JPEG file becomes no larger than ``shrink_for`` needs."""
     if isinstance(image, Frame):
-        return PIL.Image.fromarray(to_rgb(image))
+        return to_rgb(image)
     if isinstance(image, np.ndarray):
         _check_array(image, name)
-        return PIL.Image.fromarray(np.ascontiguousarray(image))
+        return np.ascontiguousarray(image)
     if isinstance(image, PIL.Image.Image):
-        with _decoding(name):
+        with _decoding(name), _CALLERS_PICTURE:
             return _upright_rgb(image, name)
     if isinstance(image, bytes):
-        return _decode(BytesIO(image), name)
+        return _decode(BytesIO(image), name, shrink_for)
     if isinstance(image, (str, os.PathLike)):
         path = os.fspath(image)
         with _open_file(path) as file:
-            return _decode(file, path)
+            return _decode(file, path, shrink_for)
     raise _not_an_image(image, name)
 
 
@@ -145,7 +160,7 @@ def _open_file(path: str) -> BinaryIO:
     raise ImageError(f"{path}: {reason}")
 
 
-def _decode(file: BinaryIO, name: str) -> PIL.Image.Image:
+def _decode(file: BinaryIO, name: str, shrink_for: Preprocessing | None) -> PIL.Image.Image:
     with _decoding(name):
         if not file.read(1):
             raise ImageError(f"{name}: expected an encoded picture, found 0 bytes; fetch it again")
@@ -153,6 +168,9 @@ def _decode(file: BinaryIO, name: str) -> PIL.Image.Image:
         with PIL.Image.open(file) as picture:
             if picture.format == "EPS":  # Pillow would run Ghostscript, an interpreter, on it
                 raise ImageError(f"{name}: PostScript is a program, not a picture; convert it to PNG first")
+            _check_size(picture, name)
+            if shrink_for is not None:
+                _shrink(picture, shrink_for)
             return _upright_rgb(picture, name)
 
 
@@ -176,11 +194,24 @@ def _decoding(name: str) -> Iterator[None]:
         ) from error
 
 
-def _upright_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
+def _check_size(picture: PIL.Image.Image, name: str) -> None:
     if picture.width * picture.height > MAX_PIXELS:
         raise _too_large(name, f"{picture.width} x {picture.height}")
     if picture.width == 0 or picture.height == 0:
         raise ImageError(f"{name}: expected at least one pixel, found {picture.width} x {picture.height}")
+
+
+def _shrink(picture: PIL.Image.Image, preprocessing: Preprocessing) -> None:
+    """Have a JPEG decoded at the smallest size that is good enough; other formats' decoders cannot, and ignore it."""
+    width, height = picture.size
+    if _orientation(picture) in _ON_ITS_SIDE:
+        picture.draft(None, draft_size(plan((height, width), preprocessing))[::-1])
+    else:
+        picture.draft(None, draft_size(plan((width, height), preprocessing)))
+
+
+def _upright_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
+    _check_size(picture, name)
     picture.load()
     picture = _apply_orientation(picture)
     if picture.mode == "F":
@@ -196,12 +227,19 @@ def _upright_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def _apply_orientation(picture: PIL.Image.Image) -> PIL.Image.Image:
+def _orientation(picture: PIL.Image.Image) -> object:
     try:
-        if picture.getexif().get(_ORIENTATION, 1) == 1:
-            return picture
+        return picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken EXIF block says nothing about the pixels
+        return 1
+
+
+def _apply_orientation(picture: PIL.Image.Image) -> PIL.Image.Image:
+    if _orientation(picture) == 1:
+        return picture
+    try:
         return PIL.ImageOps.exif_transpose(picture)
-    except Exception:  # a broken EXIF block says nothing about the pixels, which are decoded by now
+    except Exception:  # as above
         return picture
 
 

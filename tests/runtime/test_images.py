@@ -11,7 +11,8 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
-from clipedge.errors import ImageError
+from clipedge import images
+from clipedge.errors import ImageError, UsageError
 from clipedge.frames import Frame
 from clipedge.images import MAX_PIXELS, as_list, open_rgb, preprocess
 from clipedge.manifest import Preprocessing
@@ -263,6 +264,83 @@ def test_every_kind_of_input_gives_the_same_pixels(tmp_path):
         np.testing.assert_array_equal(pixels[index], pixels[0], err_msg=str(index))
 
 
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("threads", [2, 3, 64, None])
+def test_threads_change_nothing(mode, threads):
+    jpegs = [encode(PIL.Image.fromarray(noise(700 + 20 * i, 500, seed=i)), "JPEG") for i in range(5)]
+    pictures = [*jpegs, noise(800, 600), Frame.from_bgr(noise(801, 600))]
+    expected = [preprocess([picture], preprocessing(), mode, 1)[0] for picture in pictures]
+    np.testing.assert_array_equal(preprocess(pictures, preprocessing(), mode, threads), expected)
+    for picture, pixels in zip(pictures, expected, strict=True):
+        np.testing.assert_array_equal(preprocess([picture], preprocessing(), mode, threads)[0], pixels)
+
+
+def test_a_picture_that_is_in_the_list_twice_is_loaded_once():
+    data = encode(PIL.Image.fromarray(noise(900, 700)), "JPEG")
+    expected = preprocess([data], preprocessing())
+    for _ in range(20):
+        with PIL.Image.open(io.BytesIO(data)) as unloaded:
+            found = preprocess([unloaded] * 4, preprocessing(), threads=4)
+        np.testing.assert_array_equal(found, np.repeat(expected, 4, axis=0))
+
+
+def smooth(width, height):
+    """A picture as a camera sees it: next to nothing at the scale of single pixels."""
+    return PIL.Image.fromarray(noise(40, 30)).resize((width, height), PIL.Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1283, 727), (2049, 1537), (720, 1280), (400, 300), (100, 80)])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_fast_is_near_to_exact(size, orientation):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(smooth(*size), "JPEG", quality=95, exif=exif.tobytes())
+    exact, fast = (preprocess([data], preprocessing(), mode).astype(int) for mode in ("exact", "fast"))
+    assert np.abs(fast - exact).mean() < 1
+    assert np.abs(fast - exact).max() < 16
+
+
+@pytest.mark.parametrize(
+    ("size", "orientation", "decoded"),
+    [
+        ((1280, 720), 1, (640, 360)),
+        ((720, 1280), 6, (640, 360)),  # 1280 x 720 once it is upright
+        ((4032, 3024), 1, (504, 378)),
+        ((1200, 300), 1, (1200, 300)),  # of its 300 rows not one can be spared
+        ((336, 336), 1, (336, 336)),
+    ],
+)
+def test_fast_decodes_a_jpeg_at_the_smallest_size_that_will_do(size, orientation, decoded):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO(encode(PIL.Image.new("RGB", size), "JPEG", exif=exif.tobytes()))
+    assert images._decode(file, "it", preprocessing()).size == decoded
+
+
+def test_fast_leaves_the_callers_jpeg_at_its_size():
+    with PIL.Image.open(io.BytesIO(encode(smooth(1280, 720), "JPEG"))) as picture:
+        preprocess([picture], preprocessing(), "fast")
+        assert picture.size == (1280, 720)
+
+
+def test_fast_is_exact_for_the_nearest_pixels():
+    data = encode(PIL.Image.fromarray(noise(1280, 720)), "JPEG")
+    settings = preprocessing(interpolation="nearest")
+    np.testing.assert_array_equal(preprocess([data], settings, "fast"), preprocess([data], settings))
+
+
+def test_fast_refuses_what_exact_refuses(tmp_path):
+    cut = encode(smooth(1280, 720), "JPEG")[:-3000]
+    for data, message in ((cut, "damaged or cut off"), (png(60_000, 60_000, 8, 2, b""), "at most 178,956,970")):
+        with pytest.raises(ImageError, match=message):
+            preprocess([data], preprocessing(), "fast")
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(UsageError, match=r"unknown preprocessing .quick.; there are .exact. .* and .fast."):
+        preprocess([], preprocessing(), "quick")
+
+
 def test_the_callers_picture_is_left_alone():
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
@@ -378,6 +456,14 @@ def test_float_and_wide_integer_pictures_are_refused():
 def test_an_empty_pil_image_is_refused():
     with pytest.raises(ImageError, match="at least one pixel, found 0 x 5"):
         open_rgb(PIL.Image.new("RGB", (0, 5)))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_first_picture_at_fault_is_named(tmp_path, threads):
+    good, bad = noise(300, 200), tmp_path / "bad.jpg"
+    bad.write_bytes(encode(PIL.Image.fromarray(noise(900, 900)), "JPEG")[:-5000])  # the end is missing: slow to fail
+    with pytest.raises(ImageError, match=r"bad\.jpg: "):
+        preprocess([good, good, bad, None, b"nonsense", good], preprocessing(), threads=threads)
 
 
 def test_paths_that_lead_nowhere(tmp_path):
