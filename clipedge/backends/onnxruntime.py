@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from clipedge.backends import check_input
+from clipedge.backends import EngineOptions, check_input, describe_arithmetic
+from clipedge.backends.cpu import products_saturate
 from clipedge.errors import BackendError, MissingDependencyError
 from clipedge.manifest import Variant
 
@@ -32,13 +32,15 @@ class OnnxRuntimeEngine:
     device = "cpu"
     version: str = onnxruntime.__version__
 
-    def __init__(self, path: Path, variant: Variant, threads: int | None) -> None:
+    def __init__(self, path: Path, variant: Variant, options: EngineOptions) -> None:
         self._variant = variant
         self._output = variant.outputs[0].name
+        # INT8 layers become MatMulIntegerToFloat (tests/runtime/test_executed.py); float16 is widened.
+        self.arithmetic = describe_arithmetic(variant.precision, "int8" if variant.precision == "int8" else "float32")
         provider = "CPUExecutionProvider"
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), sess_options=session_options(threads), providers=[provider]
+                str(path), sess_options=session_options(options), providers=[provider]
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise BackendError(
@@ -62,29 +64,25 @@ class OnnxRuntimeEngine:
         return result
 
 
-def open_engine(path: Path, variant: Variant, threads: int | None) -> OnnxRuntimeEngine:
-    return OnnxRuntimeEngine(path, variant, threads)
+def open_engine(path: Path, variant: Variant, options: EngineOptions) -> OnnxRuntimeEngine:
+    return OnnxRuntimeEngine(path, variant, options)
 
 
-def session_options(threads: int | None = None) -> Any:
-    """ONNX Runtime's settings for the CPU: ``threads`` threads (None: one per core), right answers in INT8."""
+def session_options(engine_options: EngineOptions | None = None) -> Any:
+    """ONNX Runtime's settings for the CPU: right answers in INT8, threads and spinning as asked for."""
+    wanted = engine_options or EngineOptions()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
-    options.intra_op_num_threads = threads or 0
-    if platform.machine().lower() in ("x86_64", "amd64") and not _has_vnni():
+    options.intra_op_num_threads = wanted.threads or 0
+    if not wanted.spinning:
+        # Threads sleep between calls and spin within one. The other switch, session.intra_op.allow_spinning=0, also
+        # lets them sleep between two layers of one call.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    if products_saturate():
         # Without VNNI the u8 x s8 kernels add pairs of products in 16 bits, which saturates: wrong answers.
         # This setting picks kernels that do not. With VNNI it would cost a factor of two to three.
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
-
-
-def _has_vnni() -> bool:
-    """Whether an x86 CPU multiplies u8 x s8 into 32 bits. Where that cannot be told: no, which is slow but right."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "avx512_vnni" in flags or "avx_vnni" in flags
 
 
 def _first_line(error: Exception) -> str:

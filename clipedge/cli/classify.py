@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from clipedge.backends import engine_facts
 from clipedge.cli import fail, print_json
 from clipedge.cli.options import add_engine_options, add_label_options, open_clip, prompt_bank
 from clipedge.errors import ImageError, UsageError
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
             continue
         best = np.argsort(-probabilities, kind="stable")[: max(arguments.top, 1)]
         answers = [{"label": classifier.labels[i], "probability": float(probabilities[i])} for i in best]
-        results.append({"image": image, "answers": answers})
+        results.append({"image": image, "answers": answers, "engine": engine_facts(clip.image_engine)})
         if not arguments.json:
             shown = ", ".join(f"{answer['label']} {answer['probability']:.3f}" for answer in answers)
             print(f"{image}: {shown}")

@@ -6,6 +6,7 @@ import argparse
 import sys
 from dataclasses import asdict
 
+from clipedge.backends import engine_facts
 from clipedge.cli import print_json
 from clipedge.cli.options import add_engine_options, add_label_options, open_clip, prompt_bank
 from clipedge.evaluate import Evaluation, evaluate
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     evaluation = evaluate(classifier, pictures, show)
     if arguments.json:
-        print_json(asdict(evaluation))
+        print_json({**asdict(evaluation), "engine": engine_facts(clip.image_engine)})
     else:
         print("\n".join(_lines(evaluation)))
     return 0

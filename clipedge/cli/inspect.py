@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
+from clipedge.backends import engine_facts
 from clipedge.cli import print_json
 from clipedge.cli.options import add_engine_options, open_clip
 from clipedge.model import Clip, choose_variant, variant_name
@@ -47,9 +48,8 @@ def _test_towers(clip: Clip) -> dict[str, dict[str, Any]]:
         cosines = golden_cosines(engine, clip.bundle.checked_file(GOLDEN_NAME), tower)
         tested[tower] = {
             "variant": variant_name(choose_variant(clip.bundle, tower, clip.variant)),
-            "backend": engine.name,
-            "version": engine.version,
-            "device": engine.device,
+            **engine_facts(engine),
+            **dataclasses.asdict(clip.engine_options),
             "goldens": len(cosines),
             "lowest_centred_cosine": float(cosines.min()),
         }
@@ -78,8 +78,11 @@ def _lines(clip: Clip, tested: dict[str, dict[str, Any]]) -> list[str]:
                 f"1st percentile {proof.p1_centred_cosine:.5f} ({proof.samples} inputs, {proof.engine})"
             )
     for tower, result in tested.items():
-        lines.append(
-            f"  here: {tower} {result['variant']} on {result['backend']} {result['version']} ({result['device']}): "
-            f"lowest centred cosine of {result['goldens']} goldens {result['lowest_centred_cosine']:.5f}"
-        )
+        threads = f"{result['threads']} threads" if result["threads"] else "one thread per core"
+        waiting = "" if result["spinning"] else ", sleeping between calls"
+        lines += [
+            f"  here: {tower} {result['variant']} on {result['backend']} {result['version']} ({result['device']}, "
+            f"{threads}{waiting}), computed in {result['arithmetic']}",
+            f"    lowest centred cosine of {result['goldens']} goldens {result['lowest_centred_cosine']:.5f}",
+        ]
     return lines

@@ -16,6 +16,9 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", help="engine to run on (default: the best that is installed)")
     parser.add_argument("--variant", help="such as int8.x86 (default: the one for this processor)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
+    parser.add_argument(
+        "--no-spinning", action="store_true", help="let the engine's threads sleep between pictures (saves power)"
+    )
 
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +32,13 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
 
 
 def open_clip(arguments: argparse.Namespace, bundle: str) -> Clip:
-    return load(bundle, backend=arguments.backend, variant=arguments.variant, threads=arguments.threads)
+    return load(
+        bundle,
+        backend=arguments.backend,
+        variant=arguments.variant,
+        threads=arguments.threads,
+        spinning=not arguments.no_spinning,
+    )
 
 
 def labels_from(option: str | None) -> list[str] | None:

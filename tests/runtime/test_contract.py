@@ -23,6 +23,7 @@ LAZY_WORKSTATION_IMPORTS = {"clipedge/cli/export.py"}
 # Libraries that are used when needed, each in its own place: (file, library, at the top of that file?).
 KNOWN_HEAVY_IMPORTS = {
     ("clipedge/backends/onnxruntime.py", "onnxruntime", True),
+    ("clipedge/backends/openvino.py", "openvino", True),
     ("clipedge/text.py", "tokenizers", False),
 }
 
