@@ -18,6 +18,7 @@ from clipedge.errors import ImageError, UsageError
 from clipedge.folders import read_folder
 from clipedge.images import ImageInput, preprocess
 from clipedge.manifest import Preprocessing
+from clipedge.parallel import cores, parallel_map
 
 __all__ = [
     "SCENES",
@@ -161,23 +162,31 @@ def pixel_batches(
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
     """Stream the pictures as the image tower takes them: (indices (n,), pixels (n, H, W, 3) uint8), n <= ``batch``.
 
-    A picture that cannot be read is left out, and a line that names it is appended to ``unreadable``. Raises
-    ImageError if none can be read.
+    A picture that cannot be read is left out, and a line that names it is appended to ``unreadable``. ``batch``
+    pictures are read at a time, on one thread per core. Raises ImageError if none can be read.
     """
+
+    def read(item: PictureItem) -> npt.NDArray[np.uint8] | ImageError:
+        try:
+            return _pixels(item, preprocessing)
+        except ImageError as error:
+            return error
+
     indices: list[int] = []
     pixels: list[npt.NDArray[np.uint8]] = []
     found = 0
-    for index, item in enumerate(pictures.items):
-        try:
-            pixels.append(_pixels(item, preprocessing))
-        except ImageError as error:
-            unreadable.append(str(error))
-            continue
-        indices.append(index)
-        found += 1
-        if len(indices) == batch:
-            yield np.array(indices), np.concatenate(pixels)
-            indices, pixels = [], []
+    for start in range(0, len(pictures), batch):
+        results = parallel_map(read, pictures.items[start : start + batch], cores())
+        for index, result in enumerate(results, start):
+            if isinstance(result, ImageError):
+                unreadable.append(str(result))
+                continue
+            pixels.append(result)
+            indices.append(index)
+            found += 1
+            if len(indices) == batch:
+                yield np.array(indices), np.concatenate(pixels)
+                indices, pixels = [], []
     if indices:
         yield np.array(indices), np.concatenate(pixels)
     if not found:
@@ -187,9 +196,9 @@ def pixel_batches(
 def _pixels(item: PictureItem, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
     """(1, H, W, 3) uint8. Raises ImageError that names the picture."""
     if not isinstance(item, TarPicture):
-        return preprocess([item], preprocessing)
+        return preprocess([item], preprocessing, threads=1)
     data = item.read()
     try:
-        return preprocess([data], preprocessing)
+        return preprocess([data], preprocessing, threads=1)
     except ImageError as error:
         raise ImageError(f"{item}{str(error).removeprefix('the image')}") from None

@@ -130,7 +130,7 @@ def _fitted(image: ImageInput, preprocessing: Preprocessing, mode: Mode, threads
 
 
 def _open(image: ImageInput, name: str, shrink_for: Preprocessing | None = None) -> Pixels:
-    """As ``open_rgb``, but arrays and frames stay arrays, and a JPEG file becomes no larger than ``shrink_for`` needs."""
+    """As ``open_rgb``, but arrays and frames stay arrays. With ``shrink_for`` a large JPEG file is decoded smaller."""
     if isinstance(image, Frame):
         return to_rgb(image)
     if isinstance(image, np.ndarray):

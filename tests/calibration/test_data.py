@@ -72,6 +72,22 @@ def test_unreadable_pictures_are_named_and_the_others_keep_their_index(tmp_path:
     assert len(unreadable) == 1 and "2.png" in unreadable[0]
 
 
+@pytest.mark.parametrize("batch", [1, 2, 5, 16, 100])
+def test_pictures_read_in_parallel_keep_their_order(tmp_path: Path, batch: int) -> None:
+    write_pictures(tmp_path, 40)
+    damaged = (3, 4, 17, 39)
+    for number in damaged:
+        (tmp_path / f"{number}.png").write_bytes(b"no picture")
+    pictures = Pictures("forty", [tmp_path / f"{number}.png" for number in range(40)])
+    unreadable: list[str] = []
+    batches = list(pixel_batches(pictures, PIXELS, unreadable, batch=batch))
+    whole = [number for number in range(40) if number not in damaged]
+    assert np.concatenate([indices for indices, _ in batches]).tolist() == whole
+    assert np.concatenate([pixels for _, pixels in batches])[:, 0, 0, 0].tolist() == whole
+    assert all(len(indices) == batch for indices, _ in batches[:-1])
+    assert [Path(line.partition(":")[0]).name for line in unreadable] == [f"{number}.png" for number in damaged]
+
+
 def test_no_readable_picture_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"none of the 1 pictures .*a\.png"):
