@@ -15,7 +15,8 @@ from clipedge.backends import Engine, EngineOptions, open_engine
 from clipedge.bundle import Bundle, open_bundle
 from clipedge.classify import Classifier
 from clipedge.errors import BundleError, SpaceError, UsageError
-from clipedge.images import Images, as_list, preprocess
+from clipedge.images import Images, Mode, as_list, check_mode
+from clipedge.images import preprocess as to_pixels
 from clipedge.manifest import Manifest, TowerName, Variant
 from clipedge.prompts import PromptBank, build_bank
 from clipedge.selftest import GOLDEN_NAME, self_test
@@ -34,6 +35,7 @@ def load(
     variant: str | None = None,
     threads: int | None = None,
     spinning: bool = True,
+    preprocess: Mode = "exact",
 ) -> Clip:
     """Open a bundle and test its image engine on a golden input.
 
@@ -41,11 +43,14 @@ def load(
     None for the one that suits this processor. ``threads``: CPU threads, None for one per core.
     ``spinning=False``: the engine's threads sleep between calls instead of waiting busily, which saves power at a
     camera's pace and delays small models by milliseconds. (OpenVINO's threads always sleep.)
+    ``preprocess="fast"`` decodes and resizes large pictures several times faster, nearly as the model was trained;
+    ``"exact"`` bit for bit so (see ``images.py``).
 
     Raises UsageError (wrong path or name), BundleError (incomplete or altered bundle), MissingDependencyError (no
     engine installed), BackendError (the engine refuses the graph or gives wrong numbers).
     """
-    clip = Clip(open_bundle(folder), backend, variant, EngineOptions(threads, spinning))
+    check_mode(preprocess)
+    clip = Clip(open_bundle(folder), backend, variant, EngineOptions(threads, spinning), preprocess)
     # The image tower is what a bundle is for: open it now, so that what is broken shows before the first frame.
     _ = clip.image_engine
     return clip
@@ -59,6 +64,7 @@ class Clip:
     backend: str | None = None
     variant: str | None = None
     engine_options: EngineOptions = field(default_factory=EngineOptions)
+    preprocess: Mode = "exact"
 
     @property
     def manifest(self) -> Manifest:
@@ -87,8 +93,9 @@ class Clip:
         or cannot be read.
         """
         pictures = as_list(images)
+        settings, threads = self.manifest.preprocessing, self.engine_options.threads
         pieces = [
-            self.image_engine(preprocess(pictures[i : i + BATCH], self.manifest.preprocessing))
+            self.image_engine(to_pixels(pictures[i : i + BATCH], settings, self.preprocess, threads))
             for i in range(0, len(pictures), BATCH)
         ]
         return np.concatenate(pieces) if pieces else self._no_embeddings()

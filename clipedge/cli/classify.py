@@ -9,7 +9,7 @@ import numpy as np
 
 from clipedge.backends import engine_facts
 from clipedge.cli import fail, print_json
-from clipedge.cli.options import add_engine_options, add_label_options, open_clip, prompt_bank
+from clipedge.cli.options import add_engine_options, add_label_options, add_picture_options, open_clip, prompt_bank
 from clipedge.errors import ImageError, UsageError
 from clipedge.images import open_rgb
 from clipedge.sheet import contact_sheet
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bank", help="name of a prompt bank in the bundle, or its file (default: the only one)")
     parser.add_argument("--sheet", metavar="FILE", help="also draw the pictures with their answers, as PNG or JPEG")
     parser.add_argument("--top", type=int, default=3, help="labels to show for each picture (default: 3)")
+    add_picture_options(parser)
     add_engine_options(parser)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from clipedge.backends import engine_facts
 from clipedge.cli import print_json
-from clipedge.cli.options import add_engine_options, add_label_options, open_clip, prompt_bank
+from clipedge.cli.options import add_engine_options, add_label_options, add_picture_options, open_clip, prompt_bank
 from clipedge.evaluate import Evaluation, evaluate
 from clipedge.folders import read_folder
 
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", help="one sub-folder for each class, named for it")
     add_label_options(parser)
     parser.add_argument("--bank", help="name of a prompt bank in the bundle, or its file")
+    add_picture_options(parser)
     add_engine_options(parser)
 
 

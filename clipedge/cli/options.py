@@ -9,7 +9,7 @@ from clipedge.errors import UsageError
 from clipedge.model import Clip, load
 from clipedge.prompts import PromptBank
 
-__all__ = ["add_engine_options", "add_label_options", "labels_from", "open_clip", "prompt_bank"]
+__all__ = ["add_engine_options", "add_label_options", "add_picture_options", "labels_from", "open_clip", "prompt_bank"]
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,12 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
     parser.add_argument(
         "--no-spinning", action="store_true", help="let the engine's threads sleep between pictures (saves power)"
+    )
+
+
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fast", action="store_true", help="decode and resize large pictures faster, not bit for bit as in training"
     )
 
 
@@ -32,12 +38,14 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
 
 
 def open_clip(arguments: argparse.Namespace, bundle: str) -> Clip:
+    """The bundle under the verb's engine options, and its picture options if it takes pictures."""
     return load(
         bundle,
         backend=arguments.backend,
         variant=arguments.variant,
         threads=arguments.threads,
         spinning=not arguments.no_spinning,
+        preprocess="fast" if getattr(arguments, "fast", False) else "exact",
     )
 
 

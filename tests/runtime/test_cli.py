@@ -127,6 +127,18 @@ def test_one_damaged_picture_does_not_keep_the_others_from_an_answer(
     assert line.startswith(f"clipedge: {damaged}: the picture is damaged or cut off")
 
 
+def test_fast_reaches_the_decoder(clipedge: Cli, demo_bundle: Path, tmp_path: Path) -> None:
+    (scene,) = write_folder(tmp_path, "test", 1, width=640, height=640, by_label=True)
+    PIL.Image.open(scene).save(scene.with_suffix(".jpg"), quality=90)
+    scene.unlink()
+    arguments = ("classify", demo_bundle, scene.with_suffix(".jpg"), "--json")
+    exact, fast = (clipedge(*arguments, *more).document[0]["answers"] for more in ((), ("--fast",)))
+    assert exact[0]["label"] == fast[0]["label"]
+    assert exact[0]["probability"] == pytest.approx(fast[0]["probability"], abs=0.1)
+    assert exact != fast
+    assert clipedge("eval", demo_bundle, tmp_path, "--fast", "--bank", "default").code == 0
+
+
 # ---- eval ----------------------------------------------------------------------------------------------------
 
 

@@ -128,6 +128,26 @@ def test_int8_and_float_see_the_same(
     assert np.median((clip.encode_image(pictures) * clip_int8.encode_image(pictures)).sum(axis=1)) > 0.98
 
 
+def test_fast_preprocessing_hardly_moves_an_embedding(demo_bundle_fp32: Path, clip: clipedge.Clip) -> None:
+    large = labelled_pictures("test", 8, size=700)[0]
+    jpegs = []
+    for picture in large:
+        buffer = io.BytesIO()
+        PIL.Image.fromarray(picture).save(buffer, "JPEG", quality=90)
+        jpegs.append(buffer.getvalue())
+    fast = clipedge.load(demo_bundle_fp32, preprocess="fast")
+    exact, moved = clip.encode_image(jpegs), fast.encode_image(jpegs)
+    assert not np.array_equal(exact, moved), "the mode has to reach the decoder"
+    centred = [embeds - exact.mean(axis=0) for embeds in (exact, moved)]
+    lengths = [np.linalg.norm(embeds, axis=1) for embeds in centred]
+    assert ((centred[0] * centred[1]).sum(axis=1) / (lengths[0] * lengths[1])).min() > 0.995
+
+
+def test_an_unknown_preprocessing_is_refused(demo_bundle: Path) -> None:
+    with pytest.raises(clipedge.UsageError, match=r"unknown preprocessing .quick.; there are .exact. .* .fast."):
+        clipedge.load(demo_bundle, preprocess="quick")  # type: ignore[arg-type]
+
+
 # ---- classification ------------------------------------------------------------------------------------------
 
 
