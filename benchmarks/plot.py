@@ -1,9 +1,7 @@
-"""Draw a run's results: PEERS-PYTHON benchmarks/plot.py RESULTS.json -> RESULTS.png."""
+"""A run's results as bar charts."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +44,3 @@ def draw(results: dict[str, Any], path: Path) -> None:
     )
     figure.tight_layout()
     figure.savefig(path, dpi=110)
-
-
-if __name__ == "__main__":
-    source = Path(sys.argv[1])
-    draw(json.loads(source.read_text(encoding="utf-8")), source.with_suffix(".png"))

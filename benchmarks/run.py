@@ -14,6 +14,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import numpy as np
 from answers import answer_quality
 from layout import CONTENDERS, PATCH_SIZES, REPOSITORY, RESULTS, Contender, model_folder
 from machine import describe_machine
+from plot import draw
 from table import markdown
 from targets import judge
 
@@ -56,13 +58,18 @@ def run_worker(python: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Run one contender in a fresh process. Its figures, and ``cold_start_ms`` by this process's clock."""
     command = [python, str(BENCHMARKS / "worker.py"), json.dumps(arguments)]
     start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A file takes what libraries say on stderr: a pipe that nobody reads would fill and stop the process.
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
         assert process.stdout is not None
         first = process.stdout.readline()
         cold_start = 1000 * (time.perf_counter() - start)
-        rest, errors = process.communicate()
-    if process.returncode != 0:
-        raise WorkerError((errors.strip().splitlines() or ["it wrote nothing"])[-1])
+        rest, _ = process.communicate()
+        if process.returncode != 0:
+            errors.seek(0)
+            raise WorkerError((errors.read().strip().splitlines() or ["it wrote nothing"])[-1])
     return {"cold_start_ms": round(cold_start, 1), **json.loads(first), **json.loads(rest)}
 
 
@@ -90,6 +97,8 @@ def measure(settings: Settings) -> tuple[dict[str, dict[str, list[dict[str, Any]
                 try:
                     found = run_worker(settings.pythons[contender.environment], arguments)
                 except WorkerError as error:
+                    if contender.name == REFERENCE:
+                        sys.exit(f"{contender.name}, which all answers are compared with, cannot run: {error}")
                     missing[contender.name] = str(error)
                     say(f"!! {contender.name} is NOT MEASURED: {error}")
                     continue
@@ -138,13 +147,13 @@ def summarise(figures: dict[str, dict[str, list[dict[str, Any]]]]) -> Iterator[t
         )
 
 
-def write(name: str, results: dict[str, Any], peers_python: str) -> None:
-    """Results as JSON, a table and a plot. matplotlib is in the peers' environment."""
+def write(name: str, results: dict[str, Any]) -> None:
+    """Results as JSON, a table and a plot."""
     RESULTS.mkdir(exist_ok=True)
     data = RESULTS / f"{name}.json"
     data.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     data.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
-    subprocess.run([peers_python, str(BENCHMARKS / "plot.py"), str(data)], check=True)
+    draw(results, data.with_suffix(".png"))
 
 
 def say(line: str) -> None:
@@ -177,7 +186,7 @@ def main() -> None:
         "not_measured": missing,
     }
     name = "quick" if args.quick else "cpu"
-    write(name, results, args.peers)
+    write(name, results)
     print(Path(RESULTS / f"{name}.md").read_text(encoding="utf-8"))
     sys.exit(1 if missing else 0)
 

@@ -16,9 +16,7 @@ def open_engine(folder: Path, model: str) -> Engine:
     """Load ``BACKEND-PRECISION[-fast]``."""
     backend, precision, *mode = model.split("-")
     bundle = folder / "clipedge" / precision
-    # `preprocess` is named for the fast mode only: exact is what a user gets who names nothing.
-    options = {"preprocess": "fast"} if mode else {}
-    clip = clipedge.load(bundle, backend=BACKENDS[backend], **options)
+    clip = clipedge.load(bundle, backend=BACKENDS[backend], preprocess="fast" if mode else "exact")
     classifier = clip.classifier(clip.saved_bank("labels"))
 
     def label(paths: Sequence[Path]) -> list[int]:
@@ -30,5 +28,5 @@ def open_engine(folder: Path, model: str) -> Engine:
         embed=engine,
         embed_pictures=clip.encode_image,
         label=label,
-        note=f"clipedge {clipedge.__version__}, {engine.name} {engine.version}",
+        note=f"clipedge {clipedge.__version__}, {engine.name} {engine.version}, {engine.arithmetic}",
     )
