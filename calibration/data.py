@@ -121,7 +121,7 @@ def _tar_pictures(source: Path, tars: Sequence[Path]) -> Pictures:
     return _with_classes(str(source), [picture for picture, _ in samples], [label for _, label in samples])
 
 
-def _with_classes(source: str, items: Sequence[PictureItem], classes: Sequence[str | None]) -> Pictures:
+def _with_classes(source: str, items: Sequence[Path | TarPicture], classes: Sequence[str | None]) -> Pictures:
     """Pictures with the classes that their source names, if it names all."""
     named = [name for name in classes if name is not None]
     if not named:

@@ -65,7 +65,7 @@ def read_tar(tar: Path) -> list[tuple[TarPicture, str | None]]:
             file.seek(0)
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 while (member := archive.next()) is not None:
-                    archive.members.clear()  # tarfile would keep a kilobyte for each
+                    archive.members.clear()  # type: ignore[attr-defined]  # it would keep a kilobyte for each
                     if archive.offset <= member.offset:
                         raise tarfile.ReadError(f"{member.name!r} ends before it begins")
                     _take(archive, member, tar, pictures, classes)

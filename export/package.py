@@ -109,4 +109,4 @@ clip.classifier(["a cat", "a dog"]).predict(["picture.jpg"])
 {proof}
 ```
 """
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(text, encoding="utf-8", errors="backslashreplace")

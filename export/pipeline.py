@@ -19,6 +19,7 @@ from clipedge.errors import GateError, UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
 from clipedge.export.convert import Conversion, convert
 from clipedge.export.graph import write_image_graph, write_text_graph
+from clipedge.export.html import report_html
 from clipedge.export.material import Material, gather_material
 from clipedge.export.package import TOKENIZER_NAME, carry_banks, make_manifest, write_goldens, write_model_card
 from clipedge.export.proof import (
@@ -99,7 +100,9 @@ def export(
         report = _report(folder, checkpoint, manifest, towers, zero_shot, calibration, proof)
         if not report.passed:
             raise GateError("; ".join(report.failures), report)
-        (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
+        # Names of files come with whatever bytes they have.
+        (folder / "report.json").write_text(report.to_json(), encoding="utf-8", errors="backslashreplace")
+        (folder / "report.html").write_text(report_html(report), encoding="utf-8", errors="backslashreplace")
         write_model_card(folder, Path(output).name, manifest, report)
     return report
 

@@ -76,6 +76,10 @@ def report_lines(report: Report) -> list[str]:
         lines += _tower_lines(name, tower)
     if report.zero_shot:
         lines += _zero_shot_lines(report.zero_shot)
+    if kept := [layer for layer in report.layers if layer.in_float]:
+        share = sum(layer.multiply_adds for layer in kept) / sum(layer.multiply_adds for layer in report.layers)
+        names = ", ".join(f"{layer.tower} {layer.layer}" for layer in kept)
+        lines.append(f"  left in float, {100 * share:.1f} % of the multiply-adds: {names}")
     if report.unreadable:
         lines.append(f"  pictures that cannot be read and were left out: {len(report.unreadable)}")
         lines += [f"    {line}" for line in report.unreadable[:5]]

@@ -50,6 +50,13 @@ def test_int8_of_the_demonstration_model_passes_its_gate(demo_bundle: Path) -> N
     assert image["exported_bytes"] < 0.35 * image["source_bytes"]
 
 
+def test_the_page_shows_the_report(demo_bundle: Path) -> None:
+    report = json.loads((demo_bundle / "report.json").read_text())
+    page = (demo_bundle / "report.html").read_text(encoding="utf-8")
+    assert f"{100 * report['zero_shot']['exported_accuracy']:.2f} %" in page
+    assert page.count("<svg") >= 3 and report["provenance"]["calibration_sha256"] in page
+
+
 def test_int8_towers_are_integer_and_standard(demo_bundle: Path) -> None:
     for tower in ("image", "text"):
         model = onnx.load(demo_bundle / f"{tower}.int8.x86.onnx")
@@ -73,7 +80,8 @@ def test_bundle_of_a_users_model_with_its_own_pictures(checkpoint: Path, photos:
     report = export(checkpoint, output, target="arm", calibration_data=photos, templates=["a {}"], text=False)
     assert report.passed and report.zero_shot is not None and report.zero_shot.source_accuracy is not None
     assert sorted(path.name for path in output.iterdir()) == [
-        "README.md", "clipedge.json", "golden.safetensors", "image.int8.arm.onnx", "prompts", "report.json",
+        "README.md", "clipedge.json", "golden.safetensors", "image.int8.arm.onnx", "prompts", "report.html",
+        "report.json",
     ]  # fmt: skip
     clip = clipedge.load(output, variant="int8.arm")
     bank = clip.saved_bank("default")
@@ -94,7 +102,8 @@ def test_a_tar_with_unreadable_pictures_exports_and_names_them(
     with tarfile.open(tmp_path / "photos.tar", "w") as archive:
         for i, path in enumerate(sorted(photos.rglob("*.png"))):
             data = path.read_bytes()[: 100 if i in (4, 8) else None]  # one to calibrate, one to prove
-            for name, content in ((f"{i:03}.png", data), (f"{i:03}.cls", path.parent.name.encode())):
+            stem = f"{i:03}" if i != 8 else "008\udcff"  # a byte that is no UTF-8
+            for name, content in ((f"{stem}.png", data), (f"{stem}.cls", path.parent.name.encode())):
                 info = tarfile.TarInfo(name)
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
@@ -102,10 +111,10 @@ def test_a_tar_with_unreadable_pictures_exports_and_names_them(
     assert main(["export", str(checkpoint), *options, "--json"]) == 0
     out, err = capsys.readouterr()
     report = json.loads(out)
-    assert ["'004.png'" in line or "'008.png'" in line for line in report["unreadable"]] == [True, True]
+    assert ["'004.png'" in line or r"'008\udcff.png'" in line for line in report["unreadable"]] == [True, True]
     assert report["zero_shot"]["samples"] == 29
     assert "1 of 60 pictures cannot be read and are left out" in err and "'004.png'" in err
-    assert "1 of 30 pictures cannot be read and are left out" in err and "'008.png'" in err
+    assert "1 of 30 pictures cannot be read and are left out" in err and r"'008\udcff.png'" in err
 
 
 def test_classes_that_are_numbers_count_the_labels(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
