@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 
-.PHONY: demo test test-quick lint retrain accuracy bench clean
+.PHONY: demo test test-quick lint retrain accuracy bench bench-images clean
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -32,6 +32,9 @@ accuracy: $(VENV)/.test  ## measure the demonstration checkpoint with transforme
 
 bench: $(VENV)/.test $(PEERS)/.installed  ## ClipEdge beside its peers: benchmarks/results/cpu.md, cpu.json, cpu.png
 	$(BIN)/python benchmarks/run.py --peers $(PEERS)/bin/python
+
+bench-images: $(VENV)/.export  ## what the preprocessing modes cost, and what the fast one does to an embedding
+	$(BIN)/python benchmarks/preprocessing.py
 
 retrain: $(VENV)/.test  ## train the demonstration checkpoint again
 	$(BIN)/python -m clipedge.export.demo.train --output demo-output/checkpoint
