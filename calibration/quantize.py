@@ -1,14 +1,14 @@
-"""A float ONNX graph and the ranges of its activations -> the same graph with Q/DQ pairs around its linear layers.
+"""A float ONNX graph and its calibration -> the same graph with Q/DQ pairs around its linear layers.
 
 What is quantized, and what is left in float, follows from where the time goes and where the accuracy goes: the linear
 layers hold 95 % of a transformer's multiply-adds; layer norms, softmax, activations, residual sums and the last
 projection stay in float. The output of a linear layer is not quantized again: without that, ONNX Runtime runs the layer
-as one MatMulIntegerToFloat.
+and its bias as one integer product with a float result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,36 +17,17 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from clipedge.calibration.observers import Range
+from clipedge.calibration.calibrate import Calibration, LayerCalibration
+from clipedge.calibration.equalize import fold_scales, smoothing_places
+from clipedge.calibration.linears import PATCH_EMBED, Linear, constants_of, linear_layers
+from clipedge.calibration.rounding import Scheme, activation_parameters, quantize_weight
 from clipedge.errors import UsageError
 
-__all__ = ["SCHEMES", "Linear", "Scheme", "linear_layers", "quantize"]
+__all__ = ["quantize"]
 
-FLOAT_LAYERS = frozenset({"projection"})  # its outputs are the embedding: 0.4 % of the multiply-adds, all the effect
-PATCH_EMBED = "embedding.patch"
 TOKEN_EMBED = "embedding.lookup"
 PIXEL_OFFSET = 128  # a uint8 pixel minus this is an int8 without any rounding
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """How a target's kernels take activations: per tensor, ``dtype``, zero point free or fixed at zero."""
-
-    dtype: type[np.uint8] | type[np.int8]
-    symmetric: bool
-
-
-# x86 multiplies unsigned by signed bytes; ARM's dot-product instructions take signed by signed.
-SCHEMES: Mapping[str, Scheme] = {"x86": Scheme(np.uint8, symmetric=False), "arm": Scheme(np.int8, symmetric=True)}
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A MatMul with a constant (in, out) weight, by the names in the graph."""
-
-    name: str
-    activation: str
-    weight: str
+MAX_BIAS = 2**30  # in int32, with as much room left for the products
 
 
 @dataclass(frozen=True)
@@ -67,79 +48,78 @@ class _Graph:
         quantized = self.add("QuantizeLinear", [tensor, *parameters], f"{tensor}.quantized")
         return self.add("DequantizeLinear", [quantized, *parameters], f"{tensor}.dequantized")
 
-    def int8_constant(self, name: str, rounded: npt.NDArray[np.int8], scale: npt.NDArray[np.float32]) -> str:
-        """Replace a float (in, out) constant by int8 and a DequantizeLinear; the name of what comes out."""
-        self.constants.update(
-            {name: rounded, f"{name}.scale": scale, f"{name}.zero_point": np.zeros_like(scale, np.int8)}
-        )
+    def dequantized(self, name: str, integers: npt.NDArray[Any], scale: npt.NDArray[np.float32]) -> str:
+        """Replace a float constant by integers with a scale for each item of the last axis, and a DequantizeLinear."""
         inputs = [name, f"{name}.scale", f"{name}.zero_point"]
-        return self.add("DequantizeLinear", inputs, f"{name}.dequantized", axis=1)
-
-
-def linear_layers(model: onnx.ModelProto) -> list[Linear]:
-    """The linear layers that are worth quantizing, in graph order."""
-    constants = {initializer.name for initializer in model.graph.initializer}
-    return [
-        Linear(node.name, node.input[0], node.input[1])
-        for node in model.graph.node
-        if node.op_type == "MatMul" and node.input[1] in constants and node.name not in FLOAT_LAYERS
-    ]
+        self.constants.update(zip(inputs, (integers, scale, np.zeros_like(scale, integers.dtype)), strict=True))
+        return self.add("DequantizeLinear", inputs, f"{name}.dequantized", axis=integers.ndim - 1)
 
 
 def quantize(
     model: onnx.ModelProto,
-    ranges: Mapping[str, Range],
+    calibration: Calibration,
     scheme: Scheme,
     pixel_mean: Sequence[float] = (),
     keep_float: Collection[str] = (),
 ) -> onnx.ModelProto:
     """A copy of ``model`` with its linear layers in INT8, weights per output channel, symmetric.
 
-    ``ranges`` gives the range of every layer's activation tensor; the patch embedding needs none, its pixels are
-    bytes already. ``pixel_mean`` is the mean of each channel in [0, 255] that the model subtracts (image towers).
-    Layers named in ``keep_float`` are left alone. Raises UsageError if a layer's range is missing.
+    A linear layer takes (rows, in) and becomes a Gemm; only the patch embedding, whose pixels are bytes already and
+    need no calibration, takes (batch, patches, in). ``pixel_mean`` is the mean of each channel in [0, 255] that the
+    model subtracts (image towers). Layers named in ``keep_float`` are left in float. Raises UsageError if the
+    calibration lacks a layer.
     """
-    graph = _Graph([], {item.name: numpy_helper.to_array(item) for item in model.graph.initializer})
-    layers = {layer.name: layer for layer in linear_layers(model) if layer.name not in keep_float}
+    all_layers = linear_layers(model)
+    graph = _Graph([], constants_of(model))
+    ranged = [layer for layer in all_layers if layer.name != PATCH_EMBED]
+    fold_scales(graph.constants, smoothing_places(model, ranged, graph.constants), calibration.scales)
+    layers = {layer.name: layer for layer in all_layers if layer.name not in keep_float}
+    biases = {layer.output for layer in layers.values() if layer.bias}  # the Adds that become part of a Gemm
     dequantized: dict[str, str] = {}  # activation -> its dequantized copy: one pair serves all layers that read it
     for node in model.graph.node:
         layer = layers.get(node.name)
         if layer is None:
-            graph.nodes.append(node)
+            if node.output[0] not in biases:
+                graph.nodes.append(node)
         elif layer.name == PATCH_EMBED:
-            _quantize_patch_embed(graph, model, layer, pixel_mean)
+            _quantize_patch_embed(graph, model, layer, scheme, pixel_mean)
         else:
-            if layer.activation not in ranges:
-                raise UsageError(f"calibration has no range for {layer.activation} (layer {layer.name})")
-            if layer.activation not in dequantized:
-                scale, zero_point = activation_parameters(ranges[layer.activation], scheme)
-                dequantized[layer.activation] = graph.quantize_pair(layer.activation, scale, zero_point)
-            weight = graph.int8_constant(layer.weight, *quantize_weight(graph.constants[layer.weight]))
-            graph.add("MatMul", [dequantized[layer.activation], weight], node.output[0], name=node.name)
+            if layer.name not in calibration.layers:
+                raise UsageError(f"the calibration has nothing for layer {layer.name}; calibrate this model again")
+            _quantize_linear(graph, layer, calibration.layers[layer.name], scheme, dequantized)
     _quantize_token_table(graph)
     return _rebuilt(model, graph)
 
 
-def quantize_weight(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Round (in, out) weights to int8 with one scale per output channel: (int8 (in, out), scale (out,))."""
-    largest = np.abs(weight).max(axis=0)
-    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-    return np.clip(np.round(weight / scale), -127, 127).astype(np.int8), scale
+def _quantize_linear(
+    graph: _Graph, layer: Linear, found: LayerCalibration, scheme: Scheme, dequantized: dict[str, str]
+) -> None:
+    """MatMul and Add -> Gemm of dequantized input, weight and bias."""
+    scale, zero_point = activation_parameters(found.limits, scheme)
+    if layer.activation not in dequantized:
+        dequantized[layer.activation] = graph.quantize_pair(layer.activation, scale, zero_point)
+    bias = found.shift + (graph.constants[layer.bias] if layer.bias else 0)
+    rounded, weight_scale = quantize_weight(graph.constants[layer.weight], scheme.weight_limit)
+    # The engines add the bias to the integer products, in their steps. Beside a bias that is too large for that the
+    # weights hardly matter: they get larger steps.
+    smallest = np.abs(bias) / (MAX_BIAS * scale)
+    if (smallest > weight_scale).any():
+        weight_scale = np.maximum(weight_scale, smallest).astype(np.float32)
+        rounded = np.round(graph.constants[layer.weight] / weight_scale).astype(np.int8)
+    inputs = [dequantized[layer.activation], graph.dequantized(layer.weight, rounded, weight_scale)]
+    if bias.any():
+        steps = (scale * weight_scale).astype(np.float32)
+        integers = np.round(bias / steps.astype(np.float64)).astype(np.int32)
+        inputs.append(graph.dequantized(layer.bias or f"{layer.name}.bias", integers, steps))
+    graph.add("Gemm", inputs, layer.output, name=layer.name)
 
 
-def activation_parameters(limits: Range, scheme: Scheme) -> tuple[np.float32, npt.NDArray[Any]]:
-    """Scale and zero point of a range: q = round(x / scale) + zero_point."""
-    if scheme.symmetric:
-        bound = max(-limits.low, limits.high)
-        return np.float32(bound / 127 or 1), np.array(0, scheme.dtype)
-    scale = (limits.high - limits.low) / 255 or 1
-    return np.float32(scale), np.array(np.clip(round(-limits.low / scale), 0, 255), scheme.dtype)
-
-
-def _quantize_patch_embed(graph: _Graph, model: onnx.ModelProto, layer: Linear, pixel_mean: Sequence[float]) -> None:
+def _quantize_patch_embed(
+    graph: _Graph, model: onnx.ModelProto, layer: Linear, scheme: Scheme, pixel_mean: Sequence[float]
+) -> None:
     """Pixels minus 128 as int8, which is exact. Every engine fuses this signed pair; a lone u8 DequantizeLinear not."""
     weight = graph.constants[layer.weight]
-    rounded, scale = quantize_weight(weight)
+    rounded, scale = quantize_weight(weight, scheme.weight_limit)
     name, rows = _added_constant(model, layer.name)
     constant = np.array(graph.constants[name])
     constant[..., rows:, :] += _patch_shift(weight, rounded, scale, pixel_mean)
@@ -149,7 +129,7 @@ def _quantize_patch_embed(graph: _Graph, model: onnx.ModelProto, layer: Linear, 
     moved = graph.add("Sub", [layer.activation, "pixels.offset"], "pixels.signed")
     pixels = graph.quantize_pair(moved, np.float32(1), np.array(0, np.int8))
     output = next(node.output[0] for node in model.graph.node if node.name == layer.name)
-    graph.add("MatMul", [pixels, graph.int8_constant(layer.weight, rounded, scale)], output, name=layer.name)
+    graph.add("MatMul", [pixels, graph.dequantized(layer.weight, rounded, scale)], output, name=layer.name)
 
 
 def _patch_shift(

@@ -1,54 +1,27 @@
-"""Which layer costs what: the embedding's error when one layer alone is quantized."""
+"""Which layer costs what: a layer's own noise, and the error of the embedding when it alone is in INT8."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import helper, numpy_helper
 
-from clipedge.calibration.observers import Range
-from clipedge.calibration.quantize import Scheme, linear_layers, quantize
-from clipedge.calibration.ranges import cpu_session
+from clipedge.calibration.calibrate import Calibration, LayerCalibration
+from clipedge.calibration.equalize import fold_scales, smoothing_places
+from clipedge.calibration.linears import PATCH_EMBED, Linear, constants_of, linear_layers
+from clipedge.calibration.observe import cpu_session
+from clipedge.calibration.rounding import Scheme, activation_parameters, restored_weight
 from clipedge.selftest import centred_cosines
 
-__all__ = ["LayerCost", "LayerProfile", "layer_costs"]
+__all__ = ["LayerProfile", "layer_costs", "layer_profiles"]
 
-
-@dataclass(frozen=True)
-class LayerCost:
-    """``cost`` is one minus the mean centred cosine with the float graph's embeddings, this layer alone in INT8."""
-
-    layer: str
-    cost: float
-
-
-def layer_costs(
-    model: onnx.ModelProto,
-    ranges: Mapping[str, Range],
-    scheme: Scheme,
-    inputs: npt.NDArray[Any],
-    pixel_mean: Sequence[float] = (),
-) -> list[LayerCost]:
-    """The cost of every quantizable layer on one batch of ``inputs`` (N >= 2), dearest first."""
-    expected = _run(model, inputs)
-    names = [layer.name for layer in linear_layers(model)]
-    costs = []
-    for name in names:
-        others = [other for other in names if other != name]
-        found = _run(quantize(model, ranges, scheme, pixel_mean, keep_float=others), inputs)
-        cost = 1 - float(centred_cosines(expected, found, expected.mean(axis=0)).mean())
-        costs.append(LayerCost(name, cost))
-    return sorted(costs, key=lambda item: -item.cost)
-
-
-def _run(model: onnx.ModelProto, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    session = cpu_session(model)
-    result: npt.NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: inputs})[0]
-    return result
+# What stands between a layer and its input: x -> clip(round(x / step), low, high) * step.
+STEP, LOW, HIGH = "step", "low", "high"
 
 
 @dataclass(frozen=True)
@@ -67,3 +40,106 @@ class LayerProfile:
     in_float: bool
     multiply_adds: int
     weight_bytes: int
+
+
+def layer_profiles(
+    tower: str,
+    model: onnx.ModelProto,
+    calibration: Calibration,
+    costs: Mapping[str, float],
+    in_float: tuple[str, ...],
+) -> list[LayerProfile]:
+    """The profile of every calibrated layer, in graph order; ``costs`` as ``layer_costs`` gives them, or empty."""
+    shapes = {item.name: tuple(item.dims) for item in model.graph.initializer}
+    return [
+        LayerProfile(
+            tower=tower,
+            layer=layer.name,
+            snr_db=calibration.layers[layer.name].snr_db,
+            cost=costs.get(layer.name),
+            in_float=layer.name in in_float,
+            multiply_adds=calibration.layers[layer.name].tokens * int(np.prod(shapes[layer.weight])),
+            weight_bytes=4 * int(np.prod(shapes[layer.weight])),
+        )
+        for layer in linear_layers(model)
+        if layer.name in calibration.layers
+    ]
+
+
+def layer_costs(
+    model: onnx.ModelProto, calibration: Calibration, scheme: Scheme, inputs: npt.NDArray[Any]
+) -> dict[str, float]:
+    """One minus the mean centred cosine of the embeddings of ``inputs`` (N >= 2) with each layer alone in INT8.
+
+    One session serves all layers: rounding is computed in float, by a graph whose steps and weights are inputs.
+    """
+    layers = [layer for layer in linear_layers(model) if layer.name != PATCH_EMBED]
+    constants = constants_of(model)
+    fold_scales(constants, smoothing_places(model, layers, constants), calibration.scales)
+    session = cpu_session(_switchable(model, layers, constants))
+    pixels = {session.get_inputs()[0].name: inputs}
+    expected = session.run(None, pixels)[0]
+    costs = {}
+    for layer in layers:
+        found = session.run(None, pixels | _switched_on(layer, calibration.layers[layer.name], constants, scheme))[0]
+        costs[layer.name] = 1 - float(centred_cosines(expected, found, expected.mean(axis=0)).mean())
+    return costs
+
+
+def _switchable(
+    model: onnx.ModelProto, layers: list[Linear], constants: Mapping[str, npt.NDArray[Any]]
+) -> onnx.ModelProto:
+    """The float graph with rounding in front of every layer, too fine to matter unless an input makes it coarse."""
+    by_name = {layer.name: layer for layer in layers}
+    overridable = {name for layer in layers for name in (layer.weight, layer.bias) if name}
+    nodes, defaults = [], dict(constants)
+    for node in model.graph.node:
+        if layer := by_name.get(node.name):
+            parameters = {name: f"{layer.name}.{name}" for name in (STEP, LOW, HIGH)}
+            # Infinite bounds and a step of 2^-90 let every float32 value pass with all its bits.
+            values = (np.float32(2.0**-90), np.float32(-np.inf), np.float32(np.inf))
+            defaults |= {name: np.array(value) for name, value in zip(parameters.values(), values, strict=True)}
+            overridable |= set(parameters.values())
+            node, rounding = _rounded_input(node, parameters)
+            nodes += rounding
+        nodes.append(node)
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.node[:], result.graph.initializer[:]
+    result.graph.node.extend(nodes)
+    result.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in defaults.items())
+    # An initializer that is also an input is a default, which a run may override.
+    result.graph.input.extend(
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, defaults[name].shape) for name in overridable
+    )
+    return result
+
+
+def _rounded_input(node: onnx.NodeProto, parameters: Mapping[str, str]) -> tuple[onnx.NodeProto, list[onnx.NodeProto]]:
+    names = [f"{node.name}.{part}" for part in ("divided", "rounded", "clipped", "restored")]
+    rounding = [
+        helper.make_node("Div", [node.input[0], parameters[STEP]], [names[0]]),
+        helper.make_node("Round", [names[0]], [names[1]]),
+        helper.make_node("Clip", [names[1], parameters[LOW], parameters[HIGH]], [names[2]]),
+        helper.make_node("Mul", [names[2], parameters[STEP]], [names[3]]),
+    ]
+    reading = onnx.NodeProto()
+    reading.CopyFrom(node)
+    reading.input[0] = names[3]
+    return reading, rounding
+
+
+def _switched_on(
+    layer: Linear, found: LayerCalibration, constants: Mapping[str, npt.NDArray[Any]], scheme: Scheme
+) -> dict[str, npt.NDArray[np.float32]]:
+    step, zero_point = activation_parameters(found.limits, scheme)
+    bounds = np.iinfo(scheme.dtype)
+    values = {
+        f"{layer.name}.{STEP}": np.array(step),
+        f"{layer.name}.{LOW}": np.array(bounds.min - int(zero_point), np.float32),
+        f"{layer.name}.{HIGH}": np.array(bounds.max - int(zero_point), np.float32),
+        layer.weight: restored_weight(constants[layer.weight], scheme),
+    }
+    if layer.bias:
+        values[layer.bias] = constants[layer.bias] + found.shift
+    return values

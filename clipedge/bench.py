@@ -1,7 +1,7 @@
 """Latency of a bundle's towers.
 
-``python -m clipedge.bench BUNDLE [VARIANT]`` prints it as JSON, from a process of its own: the thread pools of two
-engines in one process disturb each other.
+``python -m clipedge.bench BUNDLE [VARIANT [BACKEND]]`` prints it as JSON, from a process of its own: the thread pools
+of two engines in one process disturb each other.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def measure(call: Callable[[], object], seconds: float = 1.0) -> Latency:
     return Latency(float(np.median(times)), float(np.percentile(times, 90)), len(times))
 
 
-def tower_latencies(folder: str, variant: str | None = None) -> dict[str, Latency]:
-    """Latency of each tower for one input, by tower name, in the backend and variant that ``load`` chooses."""
-    clip = load(folder, variant=variant)
+def tower_latencies(folder: str, variant: str | None = None, backend: str | None = None) -> dict[str, Latency]:
+    """Latency of each tower for one input, by tower name; variant and backend are those of ``load``."""
+    clip = load(folder, variant=variant, backend=backend)
     latencies: dict[str, Latency] = {}
     for tower in sorted({variant.tower for variant in clip.manifest.variants}):
         engine = clip.image_engine if tower == "image" else clip.text_engine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,76 +10,75 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import torch
 
 from clipedge.bundle import file_entry
-from clipedge.calibration.observers import Histogram, Range, mse_range
-from clipedge.calibration.quantize import PATCH_EMBED, SCHEMES, Scheme, linear_layers, quantize
-from clipedge.calibration.ranges import observe
-from clipedge.calibration.sensitivity import LayerCost, layer_costs
+from clipedge.calibration.calibrate import Calibration
+from clipedge.calibration.observe import WeighTokens
+from clipedge.calibration.quantize import quantize
+from clipedge.calibration.rounding import SCHEMES
 from clipedge.manifest import Precision, Target, TensorSpec, TowerName, Variant
 
-__all__ = ["Conversion", "convert"]
+__all__ = ["SourceTower", "float_graph", "write_variant"]
+
+Batches = Iterable[npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Conversion:
-    """A tower's file, its manifest entry (not proven yet), and for INT8 a way to ask which layer costs what."""
+class SourceTower:
+    """A tower of the source model, and what its conversion needs to know.
 
-    path: Path
-    variant: Variant
-    costs: Callable[[npt.NDArray[Any]], list[LayerCost]] | None
+    ``write_graph`` writes the float32 graph to a path; ``weigh`` says how much each token of a batch of inputs matters
+    (``clipedge.calibration.observe``); ``pixel_mean`` is the mean of each channel in [0, 255] that an image tower
+    subtracts. ``calibration`` and ``proof`` are streams of input batches that can be read again and again.
+    """
+
+    name: TowerName
+    module: torch.nn.Module
+    write_graph: Callable[[Path], None]
+    weigh: WeighTokens
+    calibration: Batches
+    proof: Batches
+    pixel_mean: Sequence[float] = ()
 
 
-def convert(
-    write_graph: Callable[[Path], None],
+def float_graph(tower: SourceTower, folder: Path) -> onnx.ModelProto:
+    """The tower's float32 graph, in memory; ``folder`` is where it lies for a moment."""
+    path = folder / f"{tower.name}.float.onnx"
+    tower.write_graph(path)
+    model = onnx.load(path)
+    path.unlink()
+    return model
+
+
+def write_variant(
+    tower: SourceTower,
+    graph: onnx.ModelProto,
     folder: Path,
-    tower: TowerName,
     precision: Precision,
     target: Target,
-    calibration: Iterable[npt.NDArray[Any]],
-    pixel_mean: Sequence[float] = (),
-) -> Conversion:
-    """Write a tower into ``folder``.
+    calibration: Calibration | None,
+    keep_float: Collection[str] = (),
+) -> Variant:
+    """Write a tower's graph into ``folder`` and describe it for the manifest, not proven yet.
 
-    ``write_graph`` writes the float32 graph to a path. ``calibration`` is a stream of input batches, read for INT8
-    only. ``pixel_mean``: the mean of each channel in [0, 255] (image towers only).
+    INT8 needs a ``calibration`` for the target; the layers in ``keep_float`` stay in float.
     """
     if precision == "fp32":
-        path = folder / f"{tower}.fp32.onnx"
-        write_graph(path)
-        return Conversion(path, _describe(path, tower, "fp32", "any"), None)
-    float_path = folder / f"{tower}.float.onnx"
-    write_graph(float_path)
-    model = onnx.load(float_path)
-    float_path.unlink()
-    scheme = SCHEMES[target]
-    ranges = calibrate(model, scheme, calibration)
-    path = folder / f"{tower}.int8.{target}.onnx"
-    onnx.save(quantize(model, ranges, scheme, pixel_mean), path)
-
-    def costs(inputs: npt.NDArray[Any]) -> list[LayerCost]:
-        return layer_costs(model, ranges, scheme, inputs, pixel_mean)
-
-    return Conversion(path, _describe(path, tower, precision, target), costs)
-
-
-def calibrate(model: onnx.ModelProto, scheme: Scheme, batches: Iterable[npt.NDArray[Any]]) -> Mapping[str, Range]:
-    """The range of each linear layer's input, from what the float graph computes for the calibration inputs."""
-    tensors = {layer.activation: None for layer in linear_layers(model) if layer.name != PATCH_EMBED}
-    histograms: dict[str, Histogram] = observe(model, list(tensors), batches)
-    return {name: mse_range(histogram, symmetric=scheme.symmetric) for name, histogram in histograms.items()}
-
-
-def _describe(path: Path, tower: TowerName, precision: Precision, target: Target) -> Variant:
-    model = onnx.load(path)
+        name, described = f"{tower.name}.fp32.onnx", "any"
+        onnx.save(graph, folder / name)
+    else:
+        assert calibration is not None
+        name, described = f"{tower.name}.int8.{target}.onnx", target
+        onnx.save(quantize(graph, calibration, SCHEMES[target], tower.pixel_mean, keep_float), folder / name)
     return Variant(
-        tower=tower,
+        tower=tower.name,
         precision=precision,
-        target=target,
-        files=(file_entry(path.parent, path.name),),
-        opset=next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx")),
-        inputs=tuple(map(_tensor_spec, model.graph.input)),
-        outputs=tuple(map(_tensor_spec, model.graph.output)),
+        target=described,
+        files=(file_entry(folder, name),),
+        opset=next(item.version for item in graph.opset_import if item.domain in ("", "ai.onnx")),
+        inputs=tuple(map(_tensor_spec, graph.graph.input)),
+        outputs=tuple(map(_tensor_spec, graph.graph.output)),
     )
 
 

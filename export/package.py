@@ -15,8 +15,8 @@ import clipedge
 from clipedge.bundle import file_entry, open_bundle
 from clipedge.errors import ClipEdgeError
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.proof import SidesByInput
 from clipedge.export.report import Report, report_lines
+from clipedge.export.variants import PreparedTower
 from clipedge.manifest import SCHEMA_VERSION, Manifest, Provenance, Variant
 from clipedge.prompts import PromptBank
 from clipedge.selftest import GOLDEN_NAME, TENSORS
@@ -26,13 +26,13 @@ __all__ = ["TOKENIZER_NAME", "carry_banks", "make_manifest", "write_goldens", "w
 TOKENIZER_NAME = "tokenizer.json"
 
 
-def write_goldens(folder: Path, sides: Mapping[str, SidesByInput]) -> None:
+def write_goldens(folder: Path, towers: Mapping[str, PreparedTower]) -> None:
     """Save the golden inputs of each tower with the source model's embeddings."""
     tensors = {}
-    for tower, both in sides.items():
-        inputs_name, embeds_name = TENSORS[tower]
-        tensors[inputs_name] = np.ascontiguousarray(both.golden_inputs)
-        tensors[embeds_name] = np.ascontiguousarray(both.source[: len(both.golden_inputs)])
+    for name, tower in towers.items():
+        inputs_name, embeds_name = TENSORS[name]
+        tensors[inputs_name] = np.ascontiguousarray(tower.golden_inputs)
+        tensors[embeds_name] = np.ascontiguousarray(tower.embeds[: len(tower.golden_inputs)])
     # Not save_file, which makes files that only their owner can read.
     (folder / GOLDEN_NAME).write_bytes(save(tensors))
 

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy.typing as npt
-import torch
-
-from clipedge.backends import Engine, open_engine
 from clipedge.bundle import MANIFEST_NAME, replacing_folder
-from clipedge.calibration.sensitivity import LayerCost
 from clipedge.errors import GateError, UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
-from clipedge.export.convert import Conversion, convert
-from clipedge.export.graph import write_image_graph, write_text_graph
 from clipedge.export.html import report_html
 from clipedge.export.material import Material, gather_material
 from clipedge.export.package import TOKENIZER_NAME, carry_banks, make_manifest, write_goldens, write_model_card
-from clipedge.export.proof import (
-    SidesByInput,
-    latencies,
-    run_both,
-    source_encoder,
-    tower_report,
-    variant_proof,
-)
+from clipedge.export.proof import latencies, tower_report, variant_proof
+from clipedge.export.ranges import Calibrations
 from clipedge.export.report import Report
 from clipedge.export.source_texts import SourceTexts
-from clipedge.export.streams import PixelStream, token_stream
-from clipedge.export.towers import build_image_tower
-from clipedge.export.verify import Parity, ZeroShot, compare_answers, compare_embeddings, gate_failures
+from clipedge.export.sources import image_source, text_source
+from clipedge.export.streams import PixelStream
+from clipedge.export.variants import Answers, PreparedTower, ProvenVariant, prepare, prove_variant
+from clipedge.export.verify import GATE, Gate
 from clipedge.manifest import Manifest, Precision, Target
 from clipedge.model import variant_name
 from clipedge.prompts import build_bank
@@ -43,189 +29,185 @@ __all__ = ["PRECISIONS", "TARGETS", "export"]
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 TARGETS: tuple[Target, ...] = ("x86", "arm")
-COST_INPUTS = 16  # inputs on which the layers' costs are compared when an export fails
-COSTLY_LAYERS = 5
 MIN_PROOF = 2  # a mean has to be subtracted, and something has to be left
-
-
-@dataclass(frozen=True, eq=False)
-class ExportedTower:
-    """A tower on both sides: the source in torch, the exported graph in its engine, and what both gave."""
-
-    source: torch.nn.Module
-    conversion: Conversion
-    engine: Engine
-    sides: SidesByInput
-    parity: Parity
 
 
 def export(
     model: str | os.PathLike[str] | None,
     output: str | os.PathLike[str],
     *,
-    precision: Precision = "int8",
-    target: Target = "x86",
+    precision: Precision | Sequence[Precision] = "int8",
+    target: Target | Sequence[Target] = "x86",
     calibration_data: str | os.PathLike[str] | None = None,
     labels: Sequence[str] | None = None,
     templates: Sequence[str] | None = None,
     text: bool = True,
+    max_drop: float | None = None,
+    calibration_cache: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Export ``model`` to a bundle at ``output`` and prove that it gives the same answers.
 
-    ``model``: a Hugging Face CLIP folder, or None for the demonstration checkpoint. ``calibration_data``: a folder, a
-    list or a webdataset tar of pictures, as ``read_pictures`` takes them (two thirds calibrate, one third proves;
-    classes give the accuracy), or "scenes".
-    ``labels`` in ``templates`` become the prompt bank ``default``. ``text=False`` leaves the text tower out.
+    ``model``: a Hugging Face CLIP folder, or None for the demonstration checkpoint. ``precision`` and ``target`` may
+    be several: the bundle then holds a variant for each, and the report those of the further ones in ``also``.
+    ``calibration_data``: a folder, a list or a webdataset tar of pictures, as ``read_pictures`` takes them (two thirds
+    calibrate, one third proves; classes give the accuracy), or "scenes". ``labels`` in ``templates`` become the prompt
+    bank ``default``. ``text=False`` leaves the text tower out.
+
+    INT8 leaves a layer in float only if the proof fails without. ``max_drop``: how many points of zero-shot accuracy
+    the export may cost, in place of the gate's one; it takes labelled pictures. ``calibration_cache``: a file that
+    keeps the calibration; if it exists and has what is needed, no calibration picture is looked at.
 
     An export that fails leaves nothing behind: what was at ``output`` stays. Raises GateError (which holds the
     report) if the exported model stays below the gate, CheckpointError or UsageError for input that cannot be used.
     """
-    _check_choice("precision", precision, PRECISIONS)
-    _check_choice("target", target, TARGETS)
+    wanted = _wanted_variants(precision, target)
     with replacing_folder(output) as folder:
         checkpoint = load_checkpoint(DEMO_CHECKPOINT if model is None else model)
-        material = gather_material(checkpoint, precision, calibration_data, labels, templates)
-        calibration = PixelStream(material.calibration, checkpoint.preprocessing, "calibrating the image tower")
+        needs_calibration = any(kind == "int8" for kind, _ in wanted)
+        material = gather_material(
+            checkpoint, "int8" if needs_calibration else "fp32", calibration_data, labels, templates
+        )
+        gate = _gate(max_drop, material)
+        pictures = PixelStream(material.calibration, checkpoint.preprocessing, "calibrating the image tower")
         proof = PixelStream(material.proof, checkpoint.preprocessing, "proving the image tower")
         texts = SourceTexts(checkpoint)
-        towers = {"image": _export_image_tower(checkpoint, folder, precision, target, calibration, proof)}
+        sources = [image_source(checkpoint, pictures, proof), *([text_source(texts, material)] if text else [])]
+        towers = {source.name: prepare(source, folder) for source in sources}
         if len(proof.indices) < MIN_PROOF:
             raise UsageError(f"only {len(proof.indices)} of the proof pictures can be read: {proof.unreadable[0]}")
         if text:
-            towers["text"] = _export_text_tower(texts, material, folder, precision, target)
             (folder / TOKENIZER_NAME).write_bytes(checkpoint.tokenizer_json)
-        manifest = _write_manifest(folder, checkpoint, towers, calibration)
-        zero_shot = _zero_shot(folder, manifest, material, proof, texts, towers)
+        write_goldens(folder, towers)
+        calibrations = Calibrations(checkpoint.space_id, pictures, calibration_cache)
+        answers = _answers(folder, checkpoint, material, proof, texts, towers)
+        proven = [prove_variant(towers, folder, *pair, calibrations, answers, gate) for pair in wanted]
+        manifest = _write_manifest(folder, checkpoint, proven, calibrations.sha256)
         carry_banks(Path(output), folder, manifest.space_id)
-        report = _report(folder, checkpoint, manifest, towers, zero_shot, calibration, proof)
+        report = _reports(folder, checkpoint, manifest, towers, proven, pictures, proof)
         if not report.passed:
-            raise GateError("; ".join(report.failures), report)
-        # Names of files come with whatever bytes they have.
-        (folder / "report.json").write_text(report.to_json(), encoding="utf-8", errors="backslashreplace")
-        (folder / "report.html").write_text(report_html(report), encoding="utf-8", errors="backslashreplace")
+            raise GateError("; ".join(report.all_failures), report)
+        _write_reports(folder, report)
         write_model_card(folder, Path(output).name, manifest, report)
+        calibrations.save()
     return report
 
 
-def _check_choice(what: str, found: str, choices: Sequence[str]) -> None:
-    if found not in choices:
-        raise UsageError(f"unknown {what} {found!r}; there are: {', '.join(choices)}")
+def _wanted_variants(
+    precision: Precision | Sequence[Precision], target: Target | Sequence[Target]
+) -> list[tuple[Precision, Target]]:
+    """Each precision for each target; a float32 graph serves every target."""
+    precisions = [precision] if isinstance(precision, str) else list(dict.fromkeys(precision))
+    targets = [target] if isinstance(target, str) else list(dict.fromkeys(target))
+    for what, found, choices in (("precision", precisions, PRECISIONS), ("target", targets, TARGETS)):
+        for name in found or [""]:
+            if name not in choices:
+                raise UsageError(f"unknown {what} {name!r}; there are: {', '.join(choices)}")
+    return [(kind, place) for kind in precisions for place in (targets if kind == "int8" else targets[:1])]
 
 
-def _export_image_tower(
-    checkpoint: Checkpoint,
+def _gate(max_drop: float | None, material: Material) -> Gate:
+    if max_drop is None:
+        return GATE
+    if not max_drop >= 0:
+        raise UsageError(f"--max-drop is {max_drop:g} points; it has to be 0 or more")
+    labelled = 0 if material.truth is None else len(material.truth)
+    if labelled < GATE.min_pictures:
+        raise UsageError(
+            f"--max-drop takes at least {GATE.min_pictures} proof pictures with known labels, found {labelled}: with "
+            "fewer, one picture is more than a point. Sort the calibration pictures into one folder for each class"
+        )
+    return dataclasses.replace(GATE, max_drop_points=max_drop)
+
+
+def _answers(
     folder: Path,
-    precision: Precision,
-    target: Target,
-    calibration: PixelStream,
+    checkpoint: Checkpoint,
+    material: Material,
     proof: PixelStream,
-) -> ExportedTower:
-    source = build_image_tower(checkpoint)
-    pixel_mean = [255 * mean for mean in checkpoint.preprocessing.mean]
-    conversion = convert(
-        lambda path: write_image_graph(source, path), folder, "image", precision, target, calibration, pixel_mean
+    texts: SourceTexts,
+    towers: dict[str, PreparedTower],
+) -> Answers | None:
+    """The source model's answers for the proof pictures; its prompt bank is saved into the bundle."""
+    if not material.labels:
+        return None
+    # What a bank needs of a manifest is known before there are variants.
+    facts = make_manifest(folder, checkpoint, (), None)
+    bank = build_bank(texts.encode, facts, material.labels, material.templates)
+    bank.save(folder / "prompts" / "default.safetensors")
+    truth = None if material.truth is None else material.truth[proof.indices]
+    return Answers(
+        source=(towers["image"].embeds @ bank.label_embeds.T).argmax(axis=1),
+        truth=truth,
+        labels=material.labels,
+        source_bank=bank,
+        exported_bank=lambda encoder: build_bank(
+            lambda prompts: texts.encode_with(encoder, prompts), facts, material.labels, material.templates
+        ),
     )
-    return _run_tower(source, conversion, proof)
-
-
-def _export_text_tower(
-    texts: SourceTexts, material: Material, folder: Path, precision: Precision, target: Target
-) -> ExportedTower:
-    calibration = token_stream(material.calibration_texts, texts.tokenizer, "calibrating the text tower")
-    conversion = convert(
-        lambda path: write_text_graph(texts.tower, path), folder, "text", precision, target, calibration
-    )
-    return _run_tower(
-        texts.tower, conversion, token_stream(material.proof_texts, texts.tokenizer, "proving the text tower")
-    )
-
-
-def _run_tower(source: torch.nn.Module, conversion: Conversion, proof: Iterable[npt.NDArray[Any]]) -> ExportedTower:
-    engine = open_engine(conversion.path, conversion.variant)
-    sides = run_both(source_encoder(source), engine, proof)
-    return ExportedTower(source, conversion, engine, sides, compare_embeddings(sides.source, sides.exported))
 
 
 def _write_manifest(
-    folder: Path, checkpoint: Checkpoint, towers: dict[str, ExportedTower], calibration: PixelStream
+    folder: Path,
+    checkpoint: Checkpoint,
+    proven: Sequence[ProvenVariant],
+    calibration_sha256: str | None,
 ) -> Manifest:
-    write_goldens(folder, {name: tower.sides for name, tower in towers.items()})
     variants = tuple(
-        dataclasses.replace(tower.conversion.variant, proof=variant_proof(tower.engine, tower.sides, tower.parity))
-        for tower in towers.values()
+        dataclasses.replace(tower.variant, proof=variant_proof(tower.engine, tower.sides, tower.parity))
+        for variant in proven
+        for tower in variant.towers.values()
     )
-    manifest = make_manifest(folder, checkpoint, variants, calibration.sha256)
+    manifest = make_manifest(folder, checkpoint, variants, calibration_sha256)
     (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
 
-def _zero_shot(
-    folder: Path,
-    manifest: Manifest,
-    material: Material,
-    proof: PixelStream,
-    texts: SourceTexts,
-    towers: dict[str, ExportedTower],
-) -> ZeroShot | None:
-    """Classify the proof pictures with both models, each with its own text tower; save the source's prompt bank."""
-    if not material.labels:
-        return None
-    source_bank = build_bank(texts.encode, manifest, material.labels, material.templates)
-    source_bank.save(folder / "prompts" / "default.safetensors")
-    exported_bank = source_bank
-    if "text" in towers:
-        encoder = towers["text"].engine
-        exported_bank = build_bank(
-            lambda prompts: texts.encode_with(encoder, prompts), manifest, material.labels, material.templates
-        )
-    sides = towers["image"].sides
-    return compare_answers(
-        (sides.source @ source_bank.label_embeds.T).argmax(axis=1),
-        (sides.exported @ exported_bank.label_embeds.T).argmax(axis=1),
-        None if material.truth is None else material.truth[proof.indices],
-        material.labels,
-    )
-
-
-def _report(
+def _reports(
     folder: Path,
     checkpoint: Checkpoint,
     manifest: Manifest,
-    towers: dict[str, ExportedTower],
-    zero_shot: ZeroShot | None,
-    calibration: PixelStream,
+    towers: dict[str, PreparedTower],
+    proven: Sequence[ProvenVariant],
+    pictures: PixelStream,
     proof: PixelStream,
 ) -> Report:
-    image = towers["image"]
+    """The report of the first variant, with those of the others in ``also``."""
     before = latencies("clipedge.export.source_latency", str(checkpoint.folder), *towers)
-    after = latencies("clipedge.bench", str(folder), variant_name(image.conversion.variant))
-    reports = {
-        name: tower_report(tower.source, tower.conversion.path, tower.parity, before[name], after[name])
-        for name, tower in towers.items()
-    }
-    failures = gate_failures({name: report.parity for name, report in reports.items()}, zero_shot)
-    return Report(
-        model=manifest.provenance.source_model,
-        precision=image.conversion.variant.precision,
-        target=image.conversion.variant.target,
-        engine=f"{image.engine.name} {image.engine.version}",
-        calibration=calibration.description if calibration.indices else None,
-        proof=proof.description,
-        unreadable=(*calibration.unreadable, *proof.unreadable),
-        towers=reports,
-        zero_shot=zero_shot,
-        failures=tuple(failures),
-        costly_layers=tuple(_costly_layers(towers)) if failures else (),
-        provenance=manifest.provenance,
-    )
+    reports = []
+    for found in proven:
+        image = found.towers["image"]
+        after = latencies("clipedge.bench", str(folder), variant_name(image.variant), image.engine.name)
+        reports.append(
+            Report(
+                model=manifest.provenance.source_model,
+                precision=image.variant.precision,
+                target=image.variant.target,
+                engine=f"{image.engine.name} {image.engine.version}",
+                calibration=pictures.description if pictures.indices else None,
+                proof=proof.description,
+                unreadable=(*pictures.unreadable, *proof.unreadable),
+                towers={
+                    name: tower_report(
+                        towers[name].source.module,
+                        folder / tower.variant.files[0].path,
+                        tower.parity,
+                        before[name],
+                        after[name],
+                    )
+                    for name, tower in found.towers.items()
+                },
+                zero_shot=found.zero_shot,
+                failures=found.failures,
+                provenance=manifest.provenance,
+                layers=found.layers,
+            )
+        )
+    return dataclasses.replace(reports[0], also=tuple(reports[1:]))
 
 
-def _costly_layers(towers: dict[str, ExportedTower]) -> list[LayerCost]:
-    """The layers to look at first when an INT8 export stays below the gate."""
-    costs = [
-        cost
-        for tower in towers.values()
-        if tower.conversion.costs is not None
-        for cost in tower.conversion.costs(tower.sides.golden_inputs[:COST_INPUTS])
-    ]
-    return sorted(costs, key=lambda item: -item.cost)[:COSTLY_LAYERS]
+def _write_reports(folder: Path, report: Report) -> None:
+    for index, found in enumerate((report, *report.also)):
+        name = "report" if index == 0 else f"report.{found.variant_name}"
+        # Names of files come with whatever bytes they have.
+        (folder / f"{name}.json").write_text(found.to_json(), encoding="utf-8", errors="backslashreplace")
+        (folder / f"{name}.html").write_text(report_html(found), encoding="utf-8", errors="backslashreplace")

@@ -26,8 +26,9 @@ __all__ = [
     "GOLDENS",
     "Encoder",
     "SidesByInput",
+    "embed",
+    "embed_source",
     "latencies",
-    "run_both",
     "source_encoder",
     "tower_report",
     "variant_proof",
@@ -58,18 +59,22 @@ def source_encoder(tower: torch.nn.Module) -> Encoder:
     return encode
 
 
-def run_both(source: Encoder, engine: Engine, batches: Iterable[npt.NDArray[Any]]) -> SidesByInput:
-    """Encode a stream of input batches with both; memory holds the embeddings, not the inputs."""
+def embed(encode: Encoder, batches: Iterable[npt.NDArray[Any]]) -> Embeddings:
+    """(N, D) embeddings of a stream of input batches; memory holds the embeddings, not the inputs."""
+    return np.concatenate([encode(batch) for batch in batches])
+
+
+def embed_source(encode: Encoder, batches: Iterable[npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], Embeddings]:
+    """The first ``GOLDENS`` inputs of a stream, and the embeddings (N, D) of all."""
     inputs: list[npt.NDArray[Any]] = []
-    pairs: list[tuple[Embeddings, Embeddings]] = []
+    embeds: list[Embeddings] = []
     kept = 0
     for batch in batches:
         if kept < GOLDENS:
             inputs.append(batch[: GOLDENS - kept].copy())
             kept += len(inputs[-1])
-        pairs.append((source(batch), engine(batch)))
-    sources, exporteds = zip(*pairs, strict=True)
-    return SidesByInput(np.concatenate(inputs), np.concatenate(sources), np.concatenate(exporteds))
+        embeds.append(encode(batch))
+    return np.concatenate(inputs), np.concatenate(embeds)
 
 
 def tower_report(

@@ -7,11 +7,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from clipedge.calibration.sensitivity import LayerCost, LayerProfile
+from clipedge.calibration.sensitivity import LayerProfile
 from clipedge.export.verify import GATE, Parity, ZeroShot
 from clipedge.manifest import Provenance
 
 __all__ = ["Report", "TowerReport", "report_lines"]
+
+COSTLY_LAYERS = 5  # that are named when an export fails
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,23 @@ class Report:
     towers: dict[str, TowerReport]
     zero_shot: ZeroShot | None
     failures: tuple[str, ...]
-    costly_layers: tuple[LayerCost, ...]
     provenance: Provenance
     layers: tuple[LayerProfile, ...] = ()
+    also: tuple[Report, ...] = ()
+
+    @property
+    def variant_name(self) -> str:
+        return self.precision if self.target == "any" else f"{self.precision}.{self.target}"
+
+    @property
+    def all_failures(self) -> tuple[str, ...]:
+        """Of every variant."""
+        return (*self.failures, *(line for report in self.also for line in report.failures))
 
     @property
     def passed(self) -> bool:
-        return not self.failures
+        """Whether every variant reaches the gate."""
+        return not self.all_failures
 
     def to_dict(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "passed": self.passed}
@@ -84,11 +96,17 @@ def report_lines(report: Report) -> list[str]:
         lines.append(f"  pictures that cannot be read and were left out: {len(report.unreadable)}")
         lines += [f"    {line}" for line in report.unreadable[:5]]
         lines += [f"    ... and {len(report.unreadable) - 5} more"] if len(report.unreadable) > 5 else []
-    lines += ["", "  PASSED: the exported model gives the source model's answers" if report.passed else "  FAILED"]
+    lines += [
+        "",
+        "  PASSED: the exported model gives the source model's answers" if not report.failures else "  FAILED",
+    ]
     lines += [f"    {failure}" for failure in report.failures]
-    if report.costly_layers:
-        costs = ", ".join(f"{cost.layer} ({cost.cost:.4f})" for cost in report.costly_layers)
-        lines.append(f"    layers that cost most (1 - centred cosine, each alone in INT8): {costs}")
+    costs = sorted(((layer.cost or 0.0, layer) for layer in report.layers), key=lambda item: -item[0])
+    if report.failures and costs:
+        named = ", ".join(f"{layer.tower} {layer.layer} ({cost:.4f})" for cost, layer in costs[:COSTLY_LAYERS])
+        lines.append(f"    layers that cost most (1 - centred cosine, each alone in INT8): {named}")
+    for other in report.also:
+        lines += ["", *report_lines(other)]
     return lines
 
 

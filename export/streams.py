@@ -15,7 +15,7 @@ from clipedge.calibration.variety import PictureVariety
 from clipedge.manifest import Preprocessing
 from clipedge.text import Tokenizer, TruncatedTextWarning
 
-__all__ = ["BATCH", "PixelStream", "token_stream"]
+__all__ = ["BATCH", "PixelStream", "TokenStream"]
 
 BATCH = 16
 NAMED = 3  # unreadable pictures that a warning names; the report names all
@@ -69,15 +69,22 @@ class PixelStream:
         return self._digest.hexdigest() if self.indices else None
 
 
-def token_stream(texts: Sequence[str], tokenizer: Tokenizer, title: str) -> Iterator[npt.NDArray[np.int64]]:
+class TokenStream:
     """Token batches (n, context length) int64 of a list of texts; too long ones are cut without a word."""
-    with _progress(title, len(texts), "text") as bar:
-        for start in range(0, len(texts), BATCH):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", TruncatedTextWarning)
-                tokens = tokenizer(texts[start : start + BATCH])
-            yield tokens
-            bar.update(len(tokens))
+
+    def __init__(self, texts: Sequence[str], tokenizer: Tokenizer, title: str) -> None:
+        self.texts = texts
+        self.tokenizer = tokenizer
+        self.title = title
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.int64]]:
+        with _progress(self.title, len(self.texts), "text") as bar:
+            for start in range(0, len(self.texts), BATCH):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", TruncatedTextWarning)
+                    tokens = self.tokenizer(self.texts[start : start + BATCH])
+                yield tokens
+                bar.update(len(tokens))
 
 
 def _progress(title: str, total: int, unit: str) -> tqdm[None]:

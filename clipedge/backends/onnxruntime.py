@@ -11,7 +11,7 @@ import numpy.typing as npt
 from clipedge.backends import EngineOptions, check_input, describe_arithmetic
 from clipedge.backends.cpu import products_saturate
 from clipedge.errors import BackendError, MissingDependencyError
-from clipedge.manifest import Variant
+from clipedge.manifest import Target, Variant
 
 try:
     import onnxruntime
@@ -40,7 +40,7 @@ class OnnxRuntimeEngine:
         provider = "CPUExecutionProvider"
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), sess_options=session_options(options), providers=[provider]
+                str(path), sess_options=session_options(options, variant.target), providers=[provider]
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise BackendError(
@@ -68,8 +68,11 @@ def open_engine(path: Path, variant: Variant, options: EngineOptions) -> OnnxRun
     return OnnxRuntimeEngine(path, variant, options)
 
 
-def session_options(engine_options: EngineOptions | None = None) -> Any:
-    """ONNX Runtime's settings for the CPU: right answers in INT8, threads and spinning as asked for."""
+def session_options(engine_options: EngineOptions | None = None, target: Target = "any") -> Any:
+    """ONNX Runtime's settings for the CPU: right answers in INT8, threads and spinning as asked for.
+
+    ``target`` is that of the graph's variant.
+    """
     wanted = engine_options or EngineOptions()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
@@ -78,9 +81,10 @@ def session_options(engine_options: EngineOptions | None = None) -> Any:
         # Threads sleep between calls and spin within one. The other switch, session.intra_op.allow_spinning=0, also
         # lets them sleep between two layers of one call.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-    if products_saturate():
-        # Without VNNI the u8 x s8 kernels add pairs of products in 16 bits, which saturates: wrong answers.
-        # This setting picks kernels that do not. With VNNI it would cost a factor of two to three.
+    if products_saturate() and target != "x86":
+        # Without VNNI the u8 x s8 kernels add pairs of products in 16 bits, which saturates: wrong answers. The
+        # weights of graphs for x86 have 7 bits so that this cannot happen (clipedge.calibration.rounding). For the
+        # others this setting picks slower kernels, which do not saturate.
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 

@@ -13,8 +13,24 @@ from clipedge.errors import GateError, MissingDependencyError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", help="Hugging Face CLIP folder (default: the demonstration checkpoint)")
     parser.add_argument("--output", required=True, metavar="DIR", help="the bundle's folder; replaced if it is one")
-    parser.add_argument("--precision", default="int8", help="fp32 or int8 (default: int8)")
-    parser.add_argument("--target", default="x86", help="x86 or arm: for which processor INT8 is made (default: x86)")
+    parser.add_argument(
+        "--precision", default="int8", metavar="P[,P]", help="fp32, int8, or both: int8,fp32 (default: int8)"
+    )
+    parser.add_argument(
+        "--target",
+        default="x86",
+        metavar="T[,T]",
+        help="for which processor INT8 is made: x86, arm, or both: x86,arm (default: x86)",
+    )
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="POINTS",
+        help="zero-shot accuracy that INT8 may cost (default: 1 point); layers stay in float until that holds",
+    )
+    parser.add_argument(
+        "--calibration-cache", metavar="FILE", help="keep the calibration in this file; read it from there if it exists"
+    )
     parser.add_argument(
         "--calibration-data",
         metavar="DATA",
@@ -39,12 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
         report = export(
             arguments.model,
             arguments.output,
-            precision=arguments.precision,
-            target=arguments.target,
+            precision=arguments.precision.split(","),
+            target=arguments.target.split(","),
             calibration_data=arguments.calibration_data,
             labels=labels_from(arguments.labels),
             templates=arguments.template,
             text=not arguments.no_text,
+            max_drop=arguments.max_drop,
+            calibration_cache=arguments.calibration_cache,
         )
     except GateError as error:
         if arguments.json:

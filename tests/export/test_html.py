@@ -72,7 +72,6 @@ REPORT = Report(
     towers={"image": tower(20.0), "text": tower(90.0)},
     zero_shot=ZeroShot(325, 3, 0.9723, CHANGES, 0.9012, 0.8923, (0.86, 0.93), (0.85, 0.92), 0.89, (-0.12, 1.9)),
     failures=(),
-    costly_layers=(),
     provenance=Provenance("my-clip", "mit", "ab" * 32, "cd" * 32, "2026-01-02T03:04:05+00:00", {"onnx": "1.2"}),
     layers=LAYERS,
 )

@@ -1,0 +1,110 @@
+"""Calibrations in a file: made once, read for the next export of the same model, and printed for a person."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from clipedge.calibration.calibrate import Calibration, LayerCalibration
+from clipedge.calibration.observers import Range
+from clipedge.errors import UsageError
+
+__all__ = ["CalibrationCache", "cache_lines", "load_cache", "save_cache"]
+
+KEY = "clipedge_calibration"
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationCache:
+    """Calibrations by (target, tower) of the model of a space, and the hash of the pixels that they were made on."""
+
+    space_id: str
+    pictures_sha256: str
+    calibrations: Mapping[tuple[str, str], Calibration]
+
+
+def save_cache(path: str | os.PathLike[str], cache: CalibrationCache) -> None:
+    """Write a cache, or replace one: never half of it."""
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    towers = []
+    for (target, tower), calibration in cache.calibrations.items():
+        prefix = f"{target}.{tower}"
+        tensors |= {f"{prefix}.shift.{name}": layer.shift for name, layer in calibration.layers.items()}
+        tensors |= {f"{prefix}.scale.{place}": scale for place, scale in calibration.scales.items()}
+        layers = {name: _facts(layer) for name, layer in calibration.layers.items()}
+        towers.append({"target": target, "tower": tower, "places": list(calibration.scales), "layers": layers})
+    head = {
+        "version": VERSION,
+        "space_id": cache.space_id,
+        "pictures_sha256": cache.pictures_sha256,
+        "towers": towers,
+    }
+    partial = Path(path).with_name(f".{Path(path).name}.partial")
+    partial.write_bytes(save(tensors, {KEY: json.dumps(head)}))
+    partial.replace(path)
+
+
+def load_cache(path: str | os.PathLike[str]) -> CalibrationCache:
+    """Read a cache. Raises UsageError for a file that is none."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            head = json.loads((file.metadata() or {})[KEY])
+            if head["version"] != VERSION:
+                raise UsageError(
+                    f"{path} has version {head['version']}, this clipedge reads {VERSION}; calibrate again"
+                )
+            found = {}
+            for entry in head["towers"]:
+                prefix = f"{entry['target']}.{entry['tower']}"
+                layers = {
+                    name: LayerCalibration(
+                        Range(float(facts["low"]), float(facts["high"])),
+                        str(facts["observer"]),
+                        float(facts["strength"]),
+                        file.get_tensor(f"{prefix}.shift.{name}"),
+                        float(facts["snr_db"]),
+                        int(facts["tokens"]),
+                    )
+                    for name, facts in entry["layers"].items()
+                }
+                scales = {place: file.get_tensor(f"{prefix}.scale.{place}") for place in entry["places"]}
+                found[entry["target"], entry["tower"]] = Calibration(layers, scales)
+            return CalibrationCache(head["space_id"], head["pictures_sha256"], found)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"{path} is no calibration cache of clipedge, or a damaged one ({error}); "
+            "delete it, and the next export writes it again"
+        ) from None
+
+
+def cache_lines(cache: CalibrationCache) -> list[str]:
+    """The cache as a table for a terminal."""
+    lines = [f"calibration of the model with space {cache.space_id[:12]}…, pictures {cache.pictures_sha256[:12]}…"]
+    for (target, tower), calibration in cache.calibrations.items():
+        columns = f"{'low':>10}{'high':>10}  {'observer':10}{'smoothing':>10}{'SNR (dB)':>10}"
+        lines += ["", f"  {f'{tower} tower, target {target}':34}{columns}"]
+        for name, layer in calibration.layers.items():
+            smoothing = format(layer.strength, ".2f") if layer.strength else "none"
+            limits = f"{layer.limits.low:10.3f}{layer.limits.high:10.3f}"
+            lines.append(f"  {name:34}{limits}  {layer.observer:10}{smoothing:>10}{layer.snr_db:10.1f}")
+    return lines
+
+
+def _facts(layer: LayerCalibration) -> dict[str, Any]:
+    return {
+        "low": layer.limits.low,
+        "high": layer.limits.high,
+        "observer": layer.observer,
+        "strength": layer.strength,
+        "snr_db": layer.snr_db,
+        "tokens": layer.tokens,
+    }

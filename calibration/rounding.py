@@ -1,0 +1,71 @@
+"""Rounding to integers as a target's kernels need it: activations per tensor, weights per output channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clipedge.calibration.observers import Range
+
+__all__ = ["SCHEMES", "Scheme", "activation_parameters", "quantize_weight", "restored_weight", "round_trip"]
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a target's kernels take their numbers.
+
+    Activations are ``dtype``, their zero point free or, if ``symmetric``, fixed at zero. Weights are int8, symmetric,
+    and no larger than ``weight_limit``.
+    """
+
+    dtype: type[np.uint8] | type[np.int8]
+    symmetric: bool
+    weight_limit: int
+
+
+# x86 multiplies unsigned by signed bytes. Before VNNI its instruction (vpmaddubsw) adds two such products in 16 bits
+# and saturates: 2 * 255 * 127 does not fit, 2 * 255 * 64 does. Weights of 7 bits make every x86 CPU, and every
+# engine on it, give the same answers with its fastest kernels. ARM's dot-product instructions take signed by signed
+# and add in 32 bits.
+SCHEMES: Mapping[str, Scheme] = {
+    "x86": Scheme(np.uint8, symmetric=False, weight_limit=64),
+    "arm": Scheme(np.int8, symmetric=True, weight_limit=127),
+}
+
+
+def quantize_weight(weight: Floats, limit: int = 127) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Round (in, out) weights to int8 in [-limit, limit], one scale per output channel: (int8 (in, out), (out,))."""
+    largest = np.abs(weight).max(axis=0)
+    scale = np.where(largest > 0, largest / limit, 1).astype(np.float32)
+    return np.clip(np.round(weight / scale), -limit, limit).astype(np.int8), scale
+
+
+def restored_weight(weight: Floats, scheme: Scheme) -> Floats:
+    """The (in, out) weights as the target computes with them."""
+    rounded, scale = quantize_weight(weight, scheme.weight_limit)
+    return rounded * scale
+
+
+def activation_parameters(limits: Range, scheme: Scheme) -> tuple[np.float32, npt.NDArray[Any]]:
+    """Scale and zero point of a range: q = round(x / scale) + zero_point."""
+    if scheme.symmetric:
+        bound = max(-limits.low, limits.high)
+        return np.float32(bound / 127 or 1), np.array(0, scheme.dtype)
+    scale = (limits.high - limits.low) / 255 or 1
+    return np.float32(scale), np.array(np.clip(round(-limits.low / scale), 0, 255), scheme.dtype)
+
+
+def round_trip(values: Floats, limits: Range, scheme: Scheme) -> Floats:
+    """The values after QuantizeLinear and DequantizeLinear."""
+    scale, zero_point = activation_parameters(limits, scheme)
+    bounds = np.iinfo(scheme.dtype)
+    moved = np.round(values / scale)
+    np.clip(moved, bounds.min - int(zero_point), bounds.max - int(zero_point), out=moved)
+    moved *= scale
+    return moved

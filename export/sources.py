@@ -1,0 +1,68 @@
+"""The source model's towers, each with the streams and facts that its conversion needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clipedge.export.checkpoints import Checkpoint
+from clipedge.export.convert import SourceTower
+from clipedge.export.graph import write_image_graph, write_text_graph
+from clipedge.export.material import Material
+from clipedge.export.source_texts import SourceTexts
+from clipedge.export.streams import PixelStream, TokenStream
+from clipedge.export.towers import ImageTower, TextTower, build_image_tower
+
+__all__ = ["image_source", "text_source"]
+
+
+def image_source(checkpoint: Checkpoint, calibration: PixelStream, proof: PixelStream) -> SourceTower:
+    tower = build_image_tower(checkpoint)
+    return SourceTower(
+        name="image",
+        module=tower,
+        write_graph=lambda path: write_image_graph(tower, path),
+        weigh=_ImageTokens(tower),
+        calibration=calibration,
+        proof=proof,
+        pixel_mean=[255 * mean for mean in checkpoint.preprocessing.mean],
+    )
+
+
+def text_source(texts: SourceTexts, material: Material) -> SourceTower:
+    return SourceTower(
+        name="text",
+        module=texts.tower,
+        write_graph=lambda path: write_text_graph(texts.tower, path),
+        weigh=_TextTokens(texts.tower),
+        calibration=TokenStream(material.calibration_texts, texts.tokenizer, "calibrating the text tower"),
+        proof=TokenStream(material.proof_texts, texts.tokenizer, "proving the text tower"),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _ImageTokens:
+    """The class token, which is pooled, counts as much as all patches together."""
+
+    tower: ImageTower
+
+    def __call__(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        weights = np.ones((len(pixels), self.tower.config.tokens))
+        weights[:, 0] = weights.shape[1] - 1
+        return weights
+
+
+@dataclass(frozen=True, eq=False)
+class _TextTokens:
+    """The end-of-text token, which is pooled, counts as much as those before it; what follows is never looked at."""
+
+    tower: TextTower
+
+    def __call__(self, input_ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        ends = self.tower.end_of_text(torch.from_numpy(input_ids)).numpy()[:, None]
+        places = np.arange(input_ids.shape[1])[None]
+        return np.where(places == ends, np.maximum(ends, 1), (places < ends).astype(np.float64)).astype(np.float64)

@@ -1,0 +1,170 @@
+"""One variant of a model: convert its towers, prove them, and leave layers in float where the proof needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from clipedge.backends import Engine, open_engine
+from clipedge.calibration.calibrate import Calibration
+from clipedge.calibration.rounding import SCHEMES
+from clipedge.calibration.sensitivity import LayerProfile, layer_costs, layer_profiles
+from clipedge.export.convert import SourceTower, float_graph, write_variant
+from clipedge.export.mixed import MAX_FLOAT_SHARE, dearest_layers, fewest
+from clipedge.export.proof import Encoder, SidesByInput, embed, embed_source, source_encoder
+from clipedge.export.ranges import Calibrations
+from clipedge.export.verify import Gate, Parity, ZeroShot, compare_answers, compare_embeddings, gate_failures
+from clipedge.manifest import Precision, Target, Variant
+from clipedge.prompts import PromptBank
+
+__all__ = ["Answers", "PreparedTower", "ProvenTower", "ProvenVariant", "prepare", "prove_variant"]
+
+BACKEND = "onnxruntime"  # in which exports are proven, whatever else is installed
+COST_INPUTS = 8  # inputs on which the layers' effects on the embedding are compared
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedTower:
+    """What all variants of a tower share: its float graph, and the source model's embeddings of the proof inputs."""
+
+    source: SourceTower
+    graph: onnx.ModelProto
+    golden_inputs: npt.NDArray[Any]
+    embeds: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The source model's answers for the proof pictures, the right ones where they are known, and how to get banks.
+
+    ``exported_bank`` makes the prompt bank with an exported text tower.
+    """
+
+    source: npt.NDArray[np.intp]
+    truth: npt.NDArray[np.int64] | None
+    labels: tuple[str, ...]
+    source_bank: PromptBank
+    exported_bank: Callable[[Encoder], PromptBank]
+
+
+@dataclass(frozen=True, eq=False)
+class ProvenTower:
+    """An exported tower in its engine, and how it compares with the source."""
+
+    variant: Variant
+    engine: Engine
+    sides: SidesByInput
+    parity: Parity
+
+
+@dataclass(frozen=True, eq=False)
+class ProvenVariant:
+    """``failures`` are the lines in which the variant stays below the gate; ``layers`` are empty for float32."""
+
+    towers: dict[str, ProvenTower]
+    zero_shot: ZeroShot | None
+    failures: tuple[str, ...]
+    layers: tuple[LayerProfile, ...]
+
+
+def prepare(source: SourceTower, folder: Path) -> PreparedTower:
+    golden_inputs, embeds = embed_source(source_encoder(source.module), source.proof)
+    return PreparedTower(source, float_graph(source, folder), golden_inputs, embeds)
+
+
+def prove_variant(
+    towers: dict[str, PreparedTower],
+    folder: Path,
+    precision: Precision,
+    target: Target,
+    calibrations: Calibrations,
+    answers: Answers | None,
+    gate: Gate,
+) -> ProvenVariant:
+    """Write the variant into ``folder`` and prove it.
+
+    INT8 that fails has its dearest layers left in float, as few as the proof needs; if half of the multiply-adds in
+    float do not help, what stays is the attempt with all of these, with its failures.
+    """
+    found: dict[str, Calibration] = {}
+    if precision == "int8":
+        found = {name: calibrations.of(tower.source, tower.graph, target) for name, tower in towers.items()}
+    proven: dict[tuple[str, ...], ProvenTower] = {}  # a tower's attempts, by name and layers in float
+    profiles = _profiles(towers, found, target)
+
+    def attempt(keep_float: Mapping[str, tuple[str, ...]]) -> ProvenVariant:
+        tried = {}
+        for name, tower in towers.items():
+            kept = keep_float.get(name, ())
+            variant = write_variant(tower.source, tower.graph, folder, precision, target, found.get(name), kept)
+            if (name, *kept) not in proven:
+                proven[name, *kept] = _prove(tower, variant, folder)
+            tried[name] = proven[name, *kept]
+        zero_shot = _zero_shot(tried, answers)
+        failures = gate_failures({name: tower.parity for name, tower in tried.items()}, zero_shot, gate)
+        return ProvenVariant(tried, zero_shot, tuple(failures), _marked(profiles, keep_float))
+
+    first = attempt({})
+    if not first.failures or precision == "fp32":
+        return first
+    failing = [name for name in towers if any(line.startswith(f"{name} tower") for line in first.failures)]
+    dearest = dearest_layers([profile for profile in profiles if profile.tower in (failing or towers)])
+    tries = {0: first}
+
+    def passes(count: int) -> bool:
+        if count not in tries:
+            tries[count] = attempt(_by_tower(dearest[:count]))
+        return not tries[count].failures
+
+    count = fewest(passes, len(dearest))
+    if count is None:
+        return _beyond_help(tries[len(dearest)], len(dearest))
+    # The files on disk are those of the last attempt, which need not have been the one that is kept.
+    return attempt(_by_tower(dearest[:count]))
+
+
+def _beyond_help(last: ProvenVariant, count: int) -> ProvenVariant:
+    line = (
+        f"with the {count} dearest layers in float, up to {MAX_FLOAT_SHARE:.0%} of the multiply-adds, this is still so"
+    )
+    return replace(last, failures=(*last.failures, line))
+
+
+def _profiles(towers: dict[str, PreparedTower], found: Mapping[str, Calibration], target: Target) -> list[LayerProfile]:
+    profiles = []
+    for name, calibration in found.items():
+        graph, inputs = towers[name].graph, towers[name].golden_inputs[:COST_INPUTS]
+        costs = layer_costs(graph, calibration, SCHEMES[target], inputs)
+        profiles += layer_profiles(name, graph, calibration, costs, ())
+    return profiles
+
+
+def _marked(profiles: list[LayerProfile], keep_float: Mapping[str, tuple[str, ...]]) -> tuple[LayerProfile, ...]:
+    return tuple(replace(profile, in_float=profile.layer in keep_float.get(profile.tower, ())) for profile in profiles)
+
+
+def _by_tower(layers: list[LayerProfile]) -> dict[str, tuple[str, ...]]:
+    return {
+        tower: tuple(item.layer for item in layers if item.tower == tower) for tower in {item.tower for item in layers}
+    }
+
+
+def _prove(tower: PreparedTower, variant: Variant, folder: Path) -> ProvenTower:
+    engine = open_engine(folder / variant.files[0].path, variant, BACKEND)
+    sides = SidesByInput(tower.golden_inputs, tower.embeds, embed(engine, tower.source.proof))
+    return ProvenTower(variant, engine, sides, compare_embeddings(sides.source, sides.exported))
+
+
+def _zero_shot(towers: dict[str, ProvenTower], answers: Answers | None) -> ZeroShot | None:
+    """Classify the proof pictures, each model with its own text tower if it was exported too."""
+    if answers is None:
+        return None
+    bank = answers.exported_bank(towers["text"].engine) if "text" in towers else answers.source_bank
+    exported = (towers["image"].sides.exported @ bank.label_embeds.T).argmax(axis=1)
+    return compare_answers(answers.source, exported, answers.truth, answers.labels)
