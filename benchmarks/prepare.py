@@ -98,7 +98,7 @@ def exporter_digest() -> str:
     """A hash of ClipEdge's own code: another exporter, other bundles."""
     digest = hashlib.sha256()
     for package in ("clipedge", "calibration", "export"):
-        for source in sorted((REPOSITORY / package).glob("*.py")):
+        for source in sorted((REPOSITORY / package).rglob("*.py")):
             digest.update(source.read_bytes())
     return digest.hexdigest()[:12]
 
