@@ -35,11 +35,12 @@ import PIL.Image
 import PIL.ImageOps
 from numpy.typing import NDArray
 
+from clipedge.drafts import Source, shrink, whole
 from clipedge.errors import ImageError, UsageError
 from clipedge.frames import Frame, to_rgb
 from clipedge.manifest import Preprocessing
 from clipedge.parallel import cores, parallel_map
-from clipedge.resize import Pixels, as_picture, draft_size, fit_exactly, fit_fast, plan, size_of
+from clipedge.resize import as_picture, fit_exactly, fit_fast, plan
 
 __all__ = ["MAX_PIXELS", "ImageInput", "Images", "Mode", "as_list", "check_mode", "open_rgb", "preprocess"]
 
@@ -55,7 +56,6 @@ MAX_PIXELS = 178_956_970
 _CALLERS_PICTURE = Lock()
 
 _ORIENTATION = 0x0112  # the EXIF tag
-_ON_ITS_SIDE = (5, 6, 7, 8)  # its values for which width and height change places
 
 
 def as_list(images: Images) -> list[ImageInput]:
@@ -79,7 +79,7 @@ def open_rgb(image: ImageInput) -> PIL.Image.Image:
     A PIL image that is RGB and upright already is returned as it is, not copied.
     Raises ImageError when it is missing, damaged, cut off, too large or no picture.
     """
-    return as_picture(_open(image, "the image"))
+    return as_picture(_open(image, "the image").pixels)
 
 
 def check_mode(mode: str) -> None:
@@ -117,8 +117,8 @@ def _fitted(image: ImageInput, preprocessing: Preprocessing, mode: Mode, threads
     interpolation = preprocessing.interpolation
     # Picking the nearest pixels costs nothing, and pixels averaged before would be other ones.
     fast = mode == "fast" and interpolation != "nearest"
-    pixels = _open(image, name, preprocessing if fast else None)
-    width, height = size_of(pixels)
+    source = _open(image, name, preprocessing if fast else None)
+    width, height = source.size
     fit = plan((width, height), preprocessing)
     if fit.width * fit.height > MAX_PIXELS:
         raise ImageError(
@@ -126,19 +126,21 @@ def _fitted(image: ImageInput, preprocessing: Preprocessing, mode: Mode, threads
             f"{width} x {height} would be {fit.width} x {fit.height}; "
             "cut out the part that matters first"
         )
-    return fit_fast(pixels, fit, interpolation) if fast else fit_exactly(pixels, fit, interpolation, threads)
+    if fast:
+        return fit_fast(source.pixels, source.box, fit, interpolation)
+    return fit_exactly(source.pixels, fit, interpolation, threads)
 
 
-def _open(image: ImageInput, name: str, shrink_for: Preprocessing | None = None) -> Pixels:
+def _open(image: ImageInput, name: str, shrink_for: Preprocessing | None = None) -> Source:
     """As ``open_rgb``, but arrays and frames stay arrays. With ``shrink_for`` a large JPEG file is decoded smaller."""
     if isinstance(image, Frame):
-        return to_rgb(image)
+        return whole(to_rgb(image))
     if isinstance(image, np.ndarray):
         _check_array(image, name)
-        return np.ascontiguousarray(image)
+        return whole(np.ascontiguousarray(image))
     if isinstance(image, PIL.Image.Image):
         with _decoding(name), _CALLERS_PICTURE:
-            return _upright_rgb(image, name)
+            return whole(_upright_rgb(image, name))
     if isinstance(image, bytes):
         return _decode(BytesIO(image), name, shrink_for)
     if isinstance(image, (str, os.PathLike)):
@@ -160,7 +162,7 @@ def _open_file(path: str) -> BinaryIO:
     raise ImageError(f"{path}: {reason}")
 
 
-def _decode(file: BinaryIO, name: str, shrink_for: Preprocessing | None) -> PIL.Image.Image:
+def _decode(file: BinaryIO, name: str, shrink_for: Preprocessing | None) -> Source:
     with _decoding(name):
         if not file.read(1):
             raise ImageError(f"{name}: expected an encoded picture, found 0 bytes; fetch it again")
@@ -169,9 +171,10 @@ def _decode(file: BinaryIO, name: str, shrink_for: Preprocessing | None) -> PIL.
             if picture.format == "EPS":  # Pillow would run Ghostscript, an interpreter, on it
                 raise ImageError(f"{name}: PostScript is a program, not a picture; convert it to PNG first")
             _check_size(picture, name)
-            if shrink_for is not None:
-                _shrink(picture, shrink_for)
-            return _upright_rgb(picture, name)
+            if shrink_for is None:
+                return whole(_upright_rgb(picture, name))
+            draft = shrink(picture, _orientation(picture), shrink_for)
+            return draft.source(_upright_rgb(picture, name))
 
 
 @contextmanager
@@ -199,15 +202,6 @@ def _check_size(picture: PIL.Image.Image, name: str) -> None:
         raise _too_large(name, f"{picture.width} x {picture.height}")
     if picture.width == 0 or picture.height == 0:
         raise ImageError(f"{name}: expected at least one pixel, found {picture.width} x {picture.height}")
-
-
-def _shrink(picture: PIL.Image.Image, preprocessing: Preprocessing) -> None:
-    """Have a JPEG decoded at the smallest size that is good enough; other formats' decoders cannot, and ignore it."""
-    width, height = picture.size
-    if _orientation(picture) in _ON_ITS_SIDE:
-        picture.draft(None, draft_size(plan((height, width), preprocessing))[::-1])
-    else:
-        picture.draft(None, draft_size(plan((width, height), preprocessing)))
 
 
 def _upright_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:

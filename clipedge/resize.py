@@ -118,12 +118,15 @@ def fit_exactly(pixels: Pixels, fit: Fit, interpolation: str, threads: int) -> P
     return result
 
 
-def fit_fast(pixels: Pixels, fit: Fit, interpolation: str) -> PIL.Image.Image:
-    """Nearly what ``fit_exactly`` gives: only what the crop keeps is computed, large pictures are averaged first."""
+def fit_fast(pixels: Pixels, area: tuple[float, float, float, float], fit: Fit, interpolation: str) -> PIL.Image.Image:
+    """Nearly what ``fit_exactly`` gives: only what the crop keeps is computed, large pictures are averaged first.
+
+    ``area`` (left, top, right, bottom) is where the picture lies in the pixels.
+    """
     picture = as_picture(pixels)
     left, top, right, bottom = _inside(fit)
-    across, down = picture.width / fit.width, picture.height / fit.height
-    box = (left * across, top * down, right * across, bottom * down)
+    across, down = (area[2] - area[0]) / fit.width, (area[3] - area[1]) / fit.height
+    box = (area[0] + left * across, area[1] + top * down, area[0] + right * across, area[1] + bottom * down)
     resized = picture.resize((right - left, bottom - top), _FILTERS[interpolation], box, _FILTER_SHARE)
     if resized.size == (fit.right - fit.left, fit.bottom - fit.top):
         return resized

@@ -70,7 +70,7 @@ def test_fast_keeps_the_geometry() -> None:
         places = np.zeros((height, width, 3), np.uint8)
         places[..., 0] = np.linspace(0, 255, width)[None, :]
         places[..., 1] = np.linspace(0, 255, height)[:, None]
-        found = np.asarray(fit_fast(places, fit, "bilinear")).astype(int)
+        found = np.asarray(fit_fast(places, (0, 0, width, height), fit, "bilinear")).astype(int)
         exact = np.asarray(fit_exactly(as_picture(places), fit, "bilinear", 1)).astype(int)
         assert found.shape == exact.shape
         np.testing.assert_allclose(found, exact, atol=max(2, 255 / min(fit.width, fit.height, width, height)))
@@ -79,7 +79,9 @@ def test_fast_keeps_the_geometry() -> None:
 def test_fast_computes_what_exact_does_where_there_is_nothing_to_save() -> None:
     pixels = noise(300, 280)
     fit = plan((300, 280), CLIP)
-    difference = np.asarray(fit_fast(pixels, fit, "bicubic")).astype(int) - in_one_call(pixels, fit, "bicubic")
+    difference = np.asarray(fit_fast(pixels, (0, 0, 300, 280), fit, "bicubic")).astype(int) - in_one_call(
+        pixels, fit, "bicubic"
+    )
     assert np.abs(difference).max() <= 1, "Pillow's box is rounded to float32"
 
 
