@@ -1,0 +1,119 @@
+"""Float graphs to calibrate: the demonstration model's image tower, and tiny towers with random weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from clipedge.calibration import scenes
+from clipedge.calibration.calibrate import Calibration, calibrate, observe_layers
+from clipedge.calibration.observe import Observation
+from clipedge.calibration.rounding import SCHEMES
+from clipedge.export.blocks import Attention, Block
+from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
+from clipedge.export.configs import ImageConfig, TextConfig
+from clipedge.export.graph import write_image_graph, write_text_graph
+from clipedge.export.towers import ImageEmbedding, ImageTower, TextEmbedding, TextTower, build_image_tower
+
+Tower = TypeVar("Tower", bound=nn.Module)
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class DemoTower:
+    """The demonstration model's image tower in float, what was observed of it, and fresh pictures (N, 64, 64, 3)."""
+
+    model: onnx.ModelProto
+    pixel_mean: tuple[float, ...]
+    observed: dict[str, Observation]
+    calibration: Calibration  # for x86
+    pictures: Pixels
+
+
+@pytest.fixture(scope="session")
+def demo_tower(tmp_path_factory: pytest.TempPathFactory) -> DemoTower:
+    checkpoint = load_checkpoint(DEMO_CHECKPOINT)
+    path = tmp_path_factory.mktemp("demo") / "image.onnx"
+    write_image_graph(build_image_tower(checkpoint), path)
+    model = onnx.load(path)
+    pictures, _ = scenes.labelled_pictures("calibration", 96)
+    observed = observe_layers(model, np.array_split(pictures, 6), lambda pixels: np.ones((len(pixels), 65)))
+    return DemoTower(
+        model=model,
+        pixel_mean=tuple(255 * mean for mean in checkpoint.preprocessing.mean),
+        observed=observed,
+        calibration=calibrate(model, observed, SCHEMES["x86"]),
+        pictures=scenes.labelled_pictures("test", 48)[0],
+    )
+
+
+@pytest.fixture(scope="session", params=["image", "text"])
+def tiny_tower(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+    """A tower of three blocks with random weights, 32 wide: (N, 24, 24, 3) pixels or (N, 9) token ids of 50."""
+    path = tmp_path_factory.mktemp("tiny") / "tower.onnx"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        write = _tiny_image if request.param == "image" else _tiny_text
+        write(load_checkpoint(DEMO_CHECKPOINT), path)
+    return onnx.load(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_inputs(tiny_tower: onnx.ModelProto) -> dict[str, npt.NDArray[np.generic]]:
+    rng = np.random.default_rng(0)
+    name = tiny_tower.graph.input[0].name
+    if name == "pixels":
+        return {name: rng.integers(0, 256, (5, 24, 24, 3), np.uint8)}
+    tokens = rng.integers(0, 49, (5, 9))
+    tokens[np.arange(5), [3, 8, 1, 5, 8]] = 49  # the end of each text
+    return {name: tokens}
+
+
+def _tiny_image(checkpoint: Checkpoint, path: Path) -> None:
+    config = ImageConfig(24, 8, 32, 3, 4, 96, "gelu", 1e-5)
+    embedding = ImageEmbedding(config, dataclasses.replace(checkpoint.preprocessing, width=24, height=24))
+    tower = ImageTower(config, embedding, _blocks(config), nn.LayerNorm(32), nn.Linear(32, 20, bias=False))
+    write_image_graph(_randomised(tower), path)
+
+
+def _tiny_text(checkpoint: Checkpoint, path: Path) -> None:
+    config = TextConfig(50, 9, 32, 3, 4, 96, "quick_gelu", 1e-5, 49)
+    tower = TextTower(config, TextEmbedding(config), _blocks(config), nn.LayerNorm(32), nn.Linear(32, 20, bias=False))
+    write_text_graph(_randomised(tower), path)
+
+
+def _blocks(config: ImageConfig | TextConfig) -> list[Block]:
+    width = config.width
+    return [
+        Block(
+            nn.LayerNorm(width),
+            Attention(
+                *(nn.Linear(width, width) for _ in range(4)), config.heads, scale=(width // config.heads) ** -0.5
+            ),
+            nn.LayerNorm(width),
+            nn.Linear(width, config.mlp_width),
+            nn.Linear(config.mlp_width, width),
+            config.activation,
+        )
+        for _ in range(config.layers)
+    ]
+
+
+def _randomised(tower: Tower) -> Tower:
+    """Nothing neutral: no gain of one, no bias of zero."""
+    with torch.no_grad():
+        for name, weight in tower.named_parameters():
+            if "norm" in name and name.endswith("weight"):
+                weight.uniform_(0.5, 2)
+            else:
+                weight.normal_(std=weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1)
+    return tower.requires_grad_(False).eval()
