@@ -78,7 +78,9 @@ def load_cache(path: str | os.PathLike[str]) -> CalibrationCache:
                 }
                 scales = {place: file.get_tensor(f"{prefix}.scale.{place}") for place in entry["places"]}
                 found[entry["target"], entry["tower"]] = Calibration(layers, scales)
-            return CalibrationCache(head["space_id"], head["pictures_sha256"], found)
+            return CalibrationCache(str(head["space_id"]), str(head["pictures_sha256"]), found)
+    except UsageError:
+        raise
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"{path} is no calibration cache of clipedge, or a damaged one ({error}); "

@@ -21,6 +21,7 @@ from clipedge.calibration.linears import PATCH_EMBED, Constants, Linear, constan
 from clipedge.calibration.observe import Observation, WeighTokens, observe
 from clipedge.calibration.observers import OBSERVERS, Range, minmax_range
 from clipedge.calibration.rounding import Scheme, restored_weight, round_trip
+from clipedge.errors import UsageError
 
 __all__ = ["Calibration", "LayerCalibration", "calibrate", "minmax_calibration", "observe_layers"]
 
@@ -57,6 +58,12 @@ class Calibration:
 
     layers: Mapping[str, LayerCalibration]
     scales: Mapping[str, Floats]
+
+    def of(self, layer: str) -> LayerCalibration:
+        """Raises UsageError for a layer that was not calibrated."""
+        if layer not in self.layers:
+            raise UsageError(f"the calibration has nothing for layer {layer}; calibrate this model again")
+        return self.layers[layer]
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,13 +20,15 @@ from onnx import helper, numpy_helper
 from clipedge.calibration.calibrate import Calibration, LayerCalibration
 from clipedge.calibration.equalize import fold_scales, smoothing_places
 from clipedge.calibration.linears import PATCH_EMBED, Linear, constants_of, linear_layers
+from clipedge.calibration.observers import Range
 from clipedge.calibration.rounding import Scheme, activation_parameters, quantize_weight
-from clipedge.errors import UsageError
 
 __all__ = ["quantize"]
 
 TOKEN_EMBED = "embedding.lookup"
 PIXEL_OFFSET = 128  # a uint8 pixel minus this is an int8 without any rounding
+# Activation and its range -> its dequantized copy: one pair serves all layers that read the tensor with that range.
+Dequantized = dict[tuple[str, Range], str]
 MAX_BIAS = 2**30  # in int32, with as much room left for the products
 
 
@@ -41,12 +43,12 @@ class _Graph:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=name or output, **attributes))
         return output
 
-    def quantize_pair(self, tensor: str, scale: np.float32, zero_point: npt.NDArray[Any]) -> str:
-        """QuantizeLinear and DequantizeLinear behind a tensor; the name of what comes out."""
-        parameters = [f"{tensor}.scale", f"{tensor}.zero_point"]
+    def quantize_pair(self, tensor: str, name: str, scale: np.float32, zero_point: npt.NDArray[Any]) -> str:
+        """QuantizeLinear and DequantizeLinear behind a tensor, called ``name``; the name of what comes out."""
+        parameters = [f"{name}.scale", f"{name}.zero_point"]
         self.constants.update(zip(parameters, (np.asarray(scale), zero_point), strict=True))
-        quantized = self.add("QuantizeLinear", [tensor, *parameters], f"{tensor}.quantized")
-        return self.add("DequantizeLinear", [quantized, *parameters], f"{tensor}.dequantized")
+        quantized = self.add("QuantizeLinear", [tensor, *parameters], f"{name}.quantized")
+        return self.add("DequantizeLinear", [quantized, *parameters], f"{name}.dequantized")
 
     def dequantized(self, name: str, integers: npt.NDArray[Any], scale: npt.NDArray[np.float32]) -> str:
         """Replace a float constant by integers with a scale for each item of the last axis, and a DequantizeLinear."""
@@ -75,7 +77,7 @@ def quantize(
     fold_scales(graph.constants, smoothing_places(model, ranged, graph.constants), calibration.scales)
     layers = {layer.name: layer for layer in all_layers if layer.name not in keep_float}
     biases = {layer.output for layer in layers.values() if layer.bias}  # the Adds that become part of a Gemm
-    dequantized: dict[str, str] = {}  # activation -> its dequantized copy: one pair serves all layers that read it
+    dequantized: Dequantized = {}
     for node in model.graph.node:
         layer = layers.get(node.name)
         if layer is None:
@@ -84,20 +86,19 @@ def quantize(
         elif layer.name == PATCH_EMBED:
             _quantize_patch_embed(graph, model, layer, scheme, pixel_mean)
         else:
-            if layer.name not in calibration.layers:
-                raise UsageError(f"the calibration has nothing for layer {layer.name}; calibrate this model again")
-            _quantize_linear(graph, layer, calibration.layers[layer.name], scheme, dequantized)
+            _quantize_linear(graph, layer, calibration.of(layer.name), scheme, dequantized)
     _quantize_token_table(graph)
     return _rebuilt(model, graph)
 
 
 def _quantize_linear(
-    graph: _Graph, layer: Linear, found: LayerCalibration, scheme: Scheme, dequantized: dict[str, str]
+    graph: _Graph, layer: Linear, found: LayerCalibration, scheme: Scheme, dequantized: Dequantized
 ) -> None:
     """MatMul and Add -> Gemm of dequantized input, weight and bias."""
     scale, zero_point = activation_parameters(found.limits, scheme)
-    if layer.activation not in dequantized:
-        dequantized[layer.activation] = graph.quantize_pair(layer.activation, scale, zero_point)
+    key = layer.activation, found.limits
+    if key not in dequantized:
+        dequantized[key] = graph.quantize_pair(layer.activation, f"{layer.name}.input", scale, zero_point)
     bias = found.shift + (graph.constants[layer.bias] if layer.bias else 0)
     rounded, weight_scale = quantize_weight(graph.constants[layer.weight], scheme.weight_limit)
     # The engines add the bias to the integer products, in their steps. Beside a bias that is too large for that the
@@ -106,7 +107,7 @@ def _quantize_linear(
     if (smallest > weight_scale).any():
         weight_scale = np.maximum(weight_scale, smallest).astype(np.float32)
         rounded = np.round(graph.constants[layer.weight] / weight_scale).astype(np.int8)
-    inputs = [dequantized[layer.activation], graph.dequantized(layer.weight, rounded, weight_scale)]
+    inputs = [dequantized[key], graph.dequantized(layer.weight, rounded, weight_scale)]
     if bias.any():
         steps = (scale * weight_scale).astype(np.float32)
         integers = np.round(bias / steps.astype(np.float64)).astype(np.int32)
@@ -127,7 +128,7 @@ def _quantize_patch_embed(
 
     graph.constants["pixels.offset"] = np.array(PIXEL_OFFSET, np.float32)
     moved = graph.add("Sub", [layer.activation, "pixels.offset"], "pixels.signed")
-    pixels = graph.quantize_pair(moved, np.float32(1), np.array(0, np.int8))
+    pixels = graph.quantize_pair(moved, moved, np.float32(1), np.array(0, np.int8))
     output = next(node.output[0] for node in model.graph.node if node.name == layer.name)
     graph.add("MatMul", [pixels, graph.dequantized(layer.weight, rounded, scale)], output, name=layer.name)
 

@@ -20,8 +20,9 @@ from clipedge.selftest import centred_cosines
 
 __all__ = ["LayerProfile", "layer_costs", "layer_profiles"]
 
-# What stands between a layer and its input: x -> clip(round(x / step), low, high) * step.
-STEP, LOW, HIGH = "step", "low", "high"
+# What stands between a layer and its input: x -> clip(round(x / step), low, high) * step. A layer without a bias has a
+# shift behind it.
+STEP, LOW, HIGH, SHIFT = "step", "low", "high", "shift"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def layer_costs(
     expected = session.run(None, pixels)[0]
     costs = {}
     for layer in layers:
-        found = session.run(None, pixels | _switched_on(layer, calibration.layers[layer.name], constants, scheme))[0]
+        found = session.run(None, pixels | _switched_on(layer, calibration.of(layer.name), constants, scheme))[0]
         costs[layer.name] = 1 - float(centred_cosines(expected, found, expected.mean(axis=0)).mean())
     return costs
 
@@ -91,18 +92,16 @@ def _switchable(
 ) -> onnx.ModelProto:
     """The float graph with rounding in front of every layer, too fine to matter unless an input makes it coarse."""
     by_name = {layer.name: layer for layer in layers}
-    overridable = {name for layer in layers for name in (layer.weight, layer.bias) if name}
     nodes, defaults = [], dict(constants)
+    overridable = {name for layer in layers for name in (layer.weight, layer.bias) if name}
     for node in model.graph.node:
         if layer := by_name.get(node.name):
-            parameters = {name: f"{layer.name}.{name}" for name in (STEP, LOW, HIGH)}
-            # Infinite bounds and a step of 2^-90 let every float32 value pass with all its bits.
-            values = (np.float32(2.0**-90), np.float32(-np.inf), np.float32(np.inf))
-            defaults |= {name: np.array(value) for name, value in zip(parameters.values(), values, strict=True)}
-            overridable |= set(parameters.values())
-            node, rounding = _rounded_input(node, parameters)
-            nodes += rounding
-        nodes.append(node)
+            nodes += _rounded(node, layer)
+            switched_off = _switched_off(layer, constants)
+            defaults |= switched_off
+            overridable |= set(switched_off)
+        else:
+            nodes.append(node)
     result = onnx.ModelProto()
     result.CopyFrom(model)
     del result.graph.node[:], result.graph.initializer[:]
@@ -115,18 +114,36 @@ def _switchable(
     return result
 
 
-def _rounded_input(node: onnx.NodeProto, parameters: Mapping[str, str]) -> tuple[onnx.NodeProto, list[onnx.NodeProto]]:
-    names = [f"{node.name}.{part}" for part in ("divided", "rounded", "clipped", "restored")]
-    rounding = [
-        helper.make_node("Div", [node.input[0], parameters[STEP]], [names[0]]),
+def _rounded(node: onnx.NodeProto, layer: Linear) -> list[onnx.NodeProto]:
+    """A layer's product with what stands before and behind it."""
+    step, low, high, shift = (f"{layer.name}.{name}" for name in (STEP, LOW, HIGH, SHIFT))
+    names = [f"{layer.name}.{part}" for part in ("divided", "rounded", "clipped", "restored")]
+    product = onnx.NodeProto()
+    product.CopyFrom(node)
+    product.input[0] = names[3]
+    nodes = [
+        helper.make_node("Div", [node.input[0], step], [names[0]]),
         helper.make_node("Round", [names[0]], [names[1]]),
-        helper.make_node("Clip", [names[1], parameters[LOW], parameters[HIGH]], [names[2]]),
-        helper.make_node("Mul", [names[2], parameters[STEP]], [names[3]]),
+        helper.make_node("Clip", [names[1], low, high], [names[2]]),
+        helper.make_node("Mul", [names[2], step], [names[3]]),
+        product,
     ]
-    reading = onnx.NodeProto()
-    reading.CopyFrom(node)
-    reading.input[0] = names[3]
-    return reading, rounding
+    if layer.bias is None:
+        product.output[0] = f"{layer.name}.unshifted"
+        nodes.append(helper.make_node("Add", [product.output[0], shift], [node.output[0]]))
+    return nodes
+
+
+def _switched_off(layer: Linear, constants: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
+    """Infinite bounds and a step of 2^-90 let every float32 value pass with all its bits."""
+    values = {
+        f"{layer.name}.{STEP}": np.array(2.0**-90, np.float32),
+        f"{layer.name}.{LOW}": np.array(-np.inf, np.float32),
+        f"{layer.name}.{HIGH}": np.array(np.inf, np.float32),
+    }
+    if layer.bias is None:
+        values[f"{layer.name}.{SHIFT}"] = np.zeros(constants[layer.weight].shape[1], np.float32)
+    return values
 
 
 def _switched_on(
@@ -140,6 +157,5 @@ def _switched_on(
         f"{layer.name}.{HIGH}": np.array(bounds.max - int(zero_point), np.float32),
         layer.weight: restored_weight(constants[layer.weight], scheme),
     }
-    if layer.bias:
-        values[layer.bias] = constants[layer.bias] + found.shift
+    values[layer.bias or f"{layer.name}.{SHIFT}"] = found.shift + (constants[layer.bias] if layer.bias else 0)
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from clipedge.calibration.sensitivity import LayerProfile
@@ -17,11 +18,17 @@ def dearest_layers(profiles: Sequence[LayerProfile]) -> list[LayerProfile]:
     hold ``MAX_FLOAT_SHARE`` of all multiply-adds."""
     total = sum(profile.multiply_adds for profile in profiles)
     dearest: list[LayerProfile] = []
-    for profile in sorted(profiles, key=lambda item: -(item.cost or 0.0)):
+    for profile in sorted(profiles, key=_cost, reverse=True):
         if sum(item.multiply_adds for item in [*dearest, profile]) > MAX_FLOAT_SHARE * total:
             break
         dearest.append(profile)
     return dearest
+
+
+def _cost(profile: LayerProfile) -> float:
+    """A layer that makes the embeddings NaN costs more than any other."""
+    cost = profile.cost or 0.0
+    return math.inf if math.isnan(cost) else cost
 
 
 def fewest(passes: Callable[[int], bool], most: int) -> int | None:

@@ -1,0 +1,75 @@
+"""Which layer costs what: against really quantizing one layer alone, and against counts made by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clipedge.calibration.calibrate import Calibration
+from clipedge.calibration.linears import linear_layers
+from clipedge.calibration.observe import cpu_session
+from clipedge.calibration.observers import Range
+from clipedge.calibration.quantize import quantize
+from clipedge.calibration.rounding import SCHEMES
+from clipedge.calibration.sensitivity import layer_costs, layer_profiles
+from clipedge.errors import UsageError
+from clipedge.selftest import centred_cosines
+
+
+@pytest.fixture(scope="module")
+def costs(demo_tower: Any) -> dict[str, float]:
+    return layer_costs(demo_tower.model, demo_tower.calibration, SCHEMES["x86"], demo_tower.pictures[:16])
+
+
+def test_costs_are_those_of_quantizing_each_layer_alone(demo_tower: Any, costs: dict[str, float]) -> None:
+    names = [layer.name for layer in linear_layers(demo_tower.model)]
+    pixels = {"pixels": demo_tower.pictures[:16]}
+    (exact,) = cpu_session(demo_tower.model).run(None, pixels)
+    assert list(costs) == names[1:], "all but the patch embedding, in graph order"
+    for name in costs:
+        others = [other for other in names if other != name]
+        alone = quantize(demo_tower.model, demo_tower.calibration, SCHEMES["x86"], demo_tower.pixel_mean, others)
+        (found,) = cpu_session(alone).run(None, pixels)
+        expected = 1 - centred_cosines(exact, found, exact.mean(axis=0)).mean()
+        # Values between two steps may round either way, and the bias is rounded, too.
+        assert costs[name] == pytest.approx(expected, rel=0.05, abs=2e-6), name
+
+
+def test_a_layer_with_too_small_a_range_is_the_dearest(demo_tower: Any, costs: dict[str, float]) -> None:
+    spoilt = dict(demo_tower.calibration.layers)
+    spoilt["blocks.1.fc1"] = dataclasses.replace(spoilt["blocks.1.fc1"], limits=Range(-0.1, 0.1))
+    calibration = Calibration(spoilt, demo_tower.calibration.scales)
+    found = layer_costs(demo_tower.model, calibration, SCHEMES["x86"], demo_tower.pictures[:16])
+    assert max(found, key=lambda name: found[name]) == "blocks.1.fc1"
+    others = {name: cost for name, cost in found.items() if name != "blocks.1.fc1"}
+    assert others == {name: pytest.approx(costs[name], rel=1e-3, abs=1e-7) for name in others}, "no layer leaks"
+
+
+def test_a_layer_that_was_not_calibrated_is_named(demo_tower: Any) -> None:
+    known = dict(demo_tower.calibration.layers)
+    del known["blocks.2.fc2"]
+    with pytest.raises(UsageError, match=r"nothing for layer blocks\.2\.fc2; calibrate"):
+        layer_costs(demo_tower.model, Calibration(known, {}), SCHEMES["x86"], demo_tower.pictures[:2])
+
+
+def test_profiles_count_what_a_layer_computes(demo_tower: Any, costs: dict[str, float]) -> None:
+    """65 tokens of 128 numbers, perceptrons of 512; the last block computes but one query, output and perceptron."""
+    profiles = layer_profiles("image", demo_tower.model, demo_tower.calibration, costs, ("blocks.0.fc2",))
+    block = {"attn.qkv": 65 * 128 * 384, "attn.out": 65 * 128 * 128, "fc1": 65 * 128 * 512, "fc2": 65 * 512 * 128}
+    last = {
+        "attn.query": 128 * 128, "attn.key_value": 65 * 128 * 256, "attn.out": 128 * 128, "fc1": 128 * 512,
+        "fc2": 512 * 128,
+    }  # fmt: skip
+    expected = {f"blocks.{i}.{part}": count for i in range(3) for part, count in block.items()}
+    expected |= {f"blocks.3.{part}": count for part, count in last.items()}
+    assert {profile.layer: profile.multiply_adds for profile in profiles} == expected
+    sizes = {profile.layer: profile.weight_bytes for profile in profiles}
+    assert (sizes["blocks.3.attn.key_value"], sizes["blocks.1.fc1"]) == (4 * 128 * 256, 4 * 128 * 512)
+    assert [profile.layer for profile in profiles if profile.in_float] == ["blocks.0.fc2"]
+    assert {profile.layer: profile.cost for profile in profiles} == costs
+    unmeasured = layer_profiles("image", demo_tower.model, demo_tower.calibration, {}, ())
+    assert {profile.cost for profile in unmeasured} == {None}
+    assert all(np.isfinite(profile.snr_db) and profile.snr_db > 15 for profile in profiles)
