@@ -30,6 +30,7 @@ PIXEL_OFFSET = 128  # a uint8 pixel minus this is an int8 without any rounding
 # Activation and its range -> its dequantized copy: one pair serves all layers that read the tensor with that range.
 Dequantized = dict[tuple[str, Range], str]
 MAX_BIAS = 2**30  # in int32, with as much room left for the products
+TINY = 1e-20  # a bias of so many steps of an activation is nothing, and smaller steps are no float32
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,11 @@ def _quantize_linear(
     bias = found.shift + (graph.constants[layer.bias] if layer.bias else 0)
     rounded, weight_scale = quantize_weight(graph.constants[layer.weight], scheme.weight_limit)
     # The engines add the bias to the integer products, in their steps. Beside a bias that is too large for that the
-    # weights hardly matter: they get larger steps.
+    # weights hardly matter: they get larger steps. Where there are no weights the bias alone decides.
     smallest = np.abs(bias) / (MAX_BIAS * scale)
-    if (smallest > weight_scale).any():
-        weight_scale = np.maximum(weight_scale, smallest).astype(np.float32)
+    alone = ~rounded.any(axis=0) & (smallest > TINY)
+    if alone.any() or (smallest > weight_scale).any():
+        weight_scale = np.where(alone, smallest, np.maximum(weight_scale, smallest)).astype(np.float32)
         rounded = np.round(graph.constants[layer.weight] / weight_scale).astype(np.int8)
     inputs = [dequantized[key], graph.dequantized(layer.weight, rounded, weight_scale)]
     if bias.any():
