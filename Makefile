@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 
-.PHONY: demo test test-quick lint retrain accuracy bench bench-images clean
+.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-export bench-haswell clean
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -35,6 +35,15 @@ bench: $(VENV)/.test $(PEERS)/.installed  ## ClipEdge beside its peers: benchmar
 
 bench-images: $(VENV)/.export  ## what the preprocessing modes cost, and what the fast one does to an embedding
 	$(BIN)/python benchmarks/preprocessing.py
+
+bench-accuracy: $(VENV)/.export  ## what INT8 costs in accuracy: benchmarks/results/int8_accuracy.md, .json
+	$(BIN)/python benchmarks/int8_accuracy.py
+
+bench-export: $(VENV)/.test  ## time and memory of an INT8 export: benchmarks/results/export_cost.md, .json
+	$(BIN)/python benchmarks/export_cost.py
+
+bench-haswell: $(VENV)/.test  ## INT8 on emulated processors without VNNI: benchmarks/results/haswell.md, .json
+	$(BIN)/python benchmarks/haswell.py
 
 retrain: $(VENV)/.test  ## train the demonstration checkpoint again
 	$(BIN)/python -m clipedge.export.demo.train --output demo-output/checkpoint
