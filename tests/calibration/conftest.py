@@ -35,7 +35,7 @@ class DemoTower:
     model: onnx.ModelProto
     pixel_mean: tuple[float, ...]
     observed: dict[str, Observation]
-    calibration: Calibration  # for x86
+    calibrations: dict[str, Calibration]  # by target
     pictures: Pixels
 
 
@@ -45,15 +45,21 @@ def demo_tower(tmp_path_factory: pytest.TempPathFactory) -> DemoTower:
     path = tmp_path_factory.mktemp("demo") / "image.onnx"
     write_image_graph(build_image_tower(checkpoint), path)
     model = onnx.load(path)
-    pictures, _ = scenes.labelled_pictures("calibration", 96)
-    observed = observe_layers(model, np.array_split(pictures, 6), lambda pixels: np.ones((len(pixels), 65)))
+    pictures, _ = scenes.labelled_pictures("calibration", 128)
+    observed = observe_layers(model, np.array_split(pictures, 8), _class_token_as_much_as_all)
     return DemoTower(
         model=model,
         pixel_mean=tuple(255 * mean for mean in checkpoint.preprocessing.mean),
         observed=observed,
-        calibration=calibrate(model, observed, SCHEMES["x86"]),
+        calibrations={target: calibrate(model, observed, scheme) for target, scheme in SCHEMES.items()},
         pictures=scenes.labelled_pictures("test", 48)[0],
     )
+
+
+def _class_token_as_much_as_all(pixels: Pixels) -> npt.NDArray[np.float64]:
+    weights = np.ones((len(pixels), 65))
+    weights[:, 0] = 64
+    return weights
 
 
 @pytest.fixture(scope="session", params=["image", "text"])

@@ -12,7 +12,6 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from clipedge.calibration.cache import CalibrationCache, cache_lines, load_cache, save_cache
-from clipedge.calibration.calibrate import calibrate
 from clipedge.calibration.quantize import quantize
 from clipedge.calibration.rounding import SCHEMES
 from clipedge.errors import UsageError
@@ -20,8 +19,8 @@ from clipedge.errors import UsageError
 
 @pytest.fixture(scope="module")
 def cache(demo_tower: Any) -> CalibrationCache:
-    arm = calibrate(demo_tower.model, demo_tower.observed, SCHEMES["arm"])
-    return CalibrationCache("ab" * 32, "cd" * 32, {("x86", "image"): demo_tower.calibration, ("arm", "image"): arm})
+    calibrations = {(target, "image"): calibration for target, calibration in demo_tower.calibrations.items()}
+    return CalibrationCache("ab" * 32, "cd" * 32, calibrations)
 
 
 @pytest.fixture

@@ -181,7 +181,7 @@ def test_a_layer_without_calibration_is_named() -> None:
 
 def test_scales_are_folded_also_around_layers_in_float(demo_tower: Any) -> None:
     """With every layer in float, what is left of a calibration are its scales, and those change no answer."""
-    calibration = demo_tower.calibration
+    calibration = demo_tower.calibrations["x86"]
     assert calibration.scales
     kept = quantize(demo_tower.model, calibration, SCHEMES["x86"], demo_tower.pixel_mean, list(calibration.layers))
     alone = quantize(
@@ -199,9 +199,9 @@ def test_scales_are_folded_also_around_layers_in_float(demo_tower: Any) -> None:
 
 @pytest.mark.parametrize("target", SCHEMES)
 def test_a_towers_int8_weights_keep_to_their_targets_limit(demo_tower: Any, target: str) -> None:
-    model = quantize(demo_tower.model, demo_tower.calibration, SCHEMES[target], demo_tower.pixel_mean)
+    model = quantize(demo_tower.model, demo_tower.calibrations[target], SCHEMES[target], demo_tower.pixel_mean)
     gemms = [node for node in model.graph.node if node.op_type == "Gemm"]
-    assert len(gemms) == len(demo_tower.calibration.layers)
+    assert len(gemms) == len(demo_tower.calibrations[target].layers)
     weights = [
         numpy_helper.to_array(item)
         for item in model.graph.initializer

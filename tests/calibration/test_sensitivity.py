@@ -21,7 +21,7 @@ from clipedge.selftest import centred_cosines
 
 @pytest.fixture(scope="module")
 def costs(demo_tower: Any) -> dict[str, float]:
-    return layer_costs(demo_tower.model, demo_tower.calibration, SCHEMES["x86"], demo_tower.pictures[:16])
+    return layer_costs(demo_tower.model, demo_tower.calibrations["x86"], SCHEMES["x86"], demo_tower.pictures[:16])
 
 
 def test_costs_are_those_of_quantizing_each_layer_alone(demo_tower: Any, costs: dict[str, float]) -> None:
@@ -31,7 +31,9 @@ def test_costs_are_those_of_quantizing_each_layer_alone(demo_tower: Any, costs: 
     assert list(costs) == names[1:], "all but the patch embedding, in graph order"
     for name in costs:
         others = [other for other in names if other != name]
-        alone = quantize(demo_tower.model, demo_tower.calibration, SCHEMES["x86"], demo_tower.pixel_mean, others)
+        alone = quantize(
+            demo_tower.model, demo_tower.calibrations["x86"], SCHEMES["x86"], demo_tower.pixel_mean, others
+        )
         (found,) = cpu_session(alone).run(None, pixels)
         expected = 1 - centred_cosines(exact, found, exact.mean(axis=0)).mean()
         # Values between two steps may round either way, and the bias is rounded, too.
@@ -39,9 +41,9 @@ def test_costs_are_those_of_quantizing_each_layer_alone(demo_tower: Any, costs: 
 
 
 def test_a_layer_with_too_small_a_range_is_the_dearest(demo_tower: Any, costs: dict[str, float]) -> None:
-    spoilt = dict(demo_tower.calibration.layers)
+    spoilt = dict(demo_tower.calibrations["x86"].layers)
     spoilt["blocks.1.fc1"] = dataclasses.replace(spoilt["blocks.1.fc1"], limits=Range(-0.1, 0.1))
-    calibration = Calibration(spoilt, demo_tower.calibration.scales)
+    calibration = Calibration(spoilt, demo_tower.calibrations["x86"].scales)
     found = layer_costs(demo_tower.model, calibration, SCHEMES["x86"], demo_tower.pictures[:16])
     assert max(found, key=lambda name: found[name]) == "blocks.1.fc1"
     others = {name: cost for name, cost in found.items() if name != "blocks.1.fc1"}
@@ -49,7 +51,7 @@ def test_a_layer_with_too_small_a_range_is_the_dearest(demo_tower: Any, costs: d
 
 
 def test_a_layer_that_was_not_calibrated_is_named(demo_tower: Any) -> None:
-    known = dict(demo_tower.calibration.layers)
+    known = dict(demo_tower.calibrations["x86"].layers)
     del known["blocks.2.fc2"]
     with pytest.raises(UsageError, match=r"nothing for layer blocks\.2\.fc2; calibrate"):
         layer_costs(demo_tower.model, Calibration(known, {}), SCHEMES["x86"], demo_tower.pictures[:2])
@@ -57,7 +59,7 @@ def test_a_layer_that_was_not_calibrated_is_named(demo_tower: Any) -> None:
 
 def test_profiles_count_what_a_layer_computes(demo_tower: Any, costs: dict[str, float]) -> None:
     """65 tokens of 128 numbers, perceptrons of 512; the last block computes but one query, output and perceptron."""
-    profiles = layer_profiles("image", demo_tower.model, demo_tower.calibration, costs, ("blocks.0.fc2",))
+    profiles = layer_profiles("image", demo_tower.model, demo_tower.calibrations["x86"], costs, ("blocks.0.fc2",))
     block = {"attn.qkv": 65 * 128 * 384, "attn.out": 65 * 128 * 128, "fc1": 65 * 128 * 512, "fc2": 65 * 512 * 128}
     last = {
         "attn.query": 128 * 128, "attn.key_value": 65 * 128 * 256, "attn.out": 128 * 128, "fc1": 128 * 512,
@@ -70,6 +72,6 @@ def test_profiles_count_what_a_layer_computes(demo_tower: Any, costs: dict[str, 
     assert (sizes["blocks.3.attn.key_value"], sizes["blocks.1.fc1"]) == (4 * 128 * 256, 4 * 128 * 512)
     assert [profile.layer for profile in profiles if profile.in_float] == ["blocks.0.fc2"]
     assert {profile.layer: profile.cost for profile in profiles} == costs
-    unmeasured = layer_profiles("image", demo_tower.model, demo_tower.calibration, {}, ())
+    unmeasured = layer_profiles("image", demo_tower.model, demo_tower.calibrations["x86"], {}, ())
     assert {profile.cost for profile in unmeasured} == {None}
     assert all(np.isfinite(profile.snr_db) and profile.snr_db > 15 for profile in profiles)
