@@ -17,7 +17,7 @@ from clipedge.calibration.calibrate import Calibration, LayerCalibration
 from clipedge.calibration.observers import Range
 from clipedge.errors import UsageError
 
-__all__ = ["CalibrationCache", "cache_lines", "load_cache", "save_cache"]
+__all__ = ["CalibrationCache", "cache_facts", "cache_lines", "load_cache", "save_cache"]
 
 KEY = "clipedge_calibration"
 VERSION = 1
@@ -35,21 +35,12 @@ class CalibrationCache:
 def save_cache(path: str | os.PathLike[str], cache: CalibrationCache) -> None:
     """Write a cache, or replace one: never half of it."""
     tensors: dict[str, npt.NDArray[Any]] = {}
-    towers = []
     for (target, tower), calibration in cache.calibrations.items():
         prefix = f"{target}.{tower}"
         tensors |= {f"{prefix}.shift.{name}": layer.shift for name, layer in calibration.layers.items()}
         tensors |= {f"{prefix}.scale.{place}": scale for place, scale in calibration.scales.items()}
-        layers = {name: _facts(layer) for name, layer in calibration.layers.items()}
-        towers.append({"target": target, "tower": tower, "places": list(calibration.scales), "layers": layers})
-    head = {
-        "version": VERSION,
-        "space_id": cache.space_id,
-        "pictures_sha256": cache.pictures_sha256,
-        "towers": towers,
-    }
     partial = Path(path).with_name(f".{Path(path).name}.partial")
-    partial.write_bytes(save(tensors, {KEY: json.dumps(head)}))
+    partial.write_bytes(save(tensors, {KEY: json.dumps(cache_facts(cache))}))
     partial.replace(path)
 
 
@@ -83,9 +74,23 @@ def load_cache(path: str | os.PathLike[str]) -> CalibrationCache:
         raise
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"{path} is no calibration cache of clipedge, or a damaged one ({error}); "
-            "delete it, and the next export writes it again"
+            f"{path} is no calibration cache of clipedge, or a damaged one ({error}); name another file, or delete a "
+            "damaged one and export again"
         ) from None
+
+
+def cache_facts(cache: CalibrationCache) -> dict[str, Any]:
+    """The cache for programs: its hashes, and the facts of every layer; of the scales only whose they are."""
+    towers = [
+        {
+            "target": target,
+            "tower": tower,
+            "places": list(calibration.scales),
+            "layers": {name: _facts(layer) for name, layer in calibration.layers.items()},
+        }
+        for (target, tower), calibration in cache.calibrations.items()
+    ]
+    return {"version": VERSION, "space_id": cache.space_id, "pictures_sha256": cache.pictures_sha256, "towers": towers}
 
 
 def cache_lines(cache: CalibrationCache) -> list[str]:

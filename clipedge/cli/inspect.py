@@ -1,24 +1,28 @@
-"""clipedge inspect BUNDLE"""
+"""clipedge inspect BUNDLE | CALIBRATION_CACHE"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from clipedge.backends import engine_facts
 from clipedge.cli import print_json
 from clipedge.cli.options import add_engine_options, open_clip
+from clipedge.errors import MissingDependencyError
 from clipedge.model import Clip, choose_variant, variant_name
 from clipedge.selftest import GOLDEN_NAME, golden_cosines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle")
+    parser.add_argument("bundle", help="a bundle's folder, or the file of export --calibration-cache")
     add_engine_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if Path(arguments.bundle).is_file():
+        return _show_cache(arguments.bundle, arguments.json)
     clip = open_clip(arguments, arguments.bundle)
     _check_files(clip)
     tested = _test_towers(clip)
@@ -27,6 +31,22 @@ def run(arguments: argparse.Namespace) -> int:
         print_json({**dataclasses.asdict(clip.manifest), "prompt_banks": banks, "tested_here": tested})
     else:
         print("\n".join(_lines(clip, tested)))
+    return 0
+
+
+def _show_cache(path: str, as_json: bool) -> int:
+    try:
+        from clipedge.calibration.cache import cache_facts, cache_lines, load_cache
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{path} is a file; reading a calibration cache needs the workstation packages ({error.name} is missing): "
+            'pip install "clipedge[export]". For a bundle name its folder'
+        ) from None
+    cache = load_cache(path)
+    if as_json:
+        print_json(cache_facts(cache))
+    else:
+        print("\n".join(cache_lines(cache)))
     return 0
 
 

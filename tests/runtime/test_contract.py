@@ -19,7 +19,7 @@ HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "tokenizers", "scipy", 
 WORKSTATION = ("clipedge.export", "clipedge.calibration")
 
 # Where a verb is a workstation job, it imports it when it runs. Every other file of the runtime imports none, ever.
-LAZY_WORKSTATION_IMPORTS = {"clipedge/cli/export.py"}
+LAZY_WORKSTATION_IMPORTS = {"clipedge/cli/export.py", "clipedge/cli/inspect.py"}
 # Libraries that are used when needed, each in its own place: (file, library, at the top of that file?).
 KNOWN_HEAVY_IMPORTS = {
     ("clipedge/backends/onnxruntime.py", "onnxruntime", True),
