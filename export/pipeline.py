@@ -20,7 +20,7 @@ from clipedge.export.source_texts import SourceTexts
 from clipedge.export.sources import image_source, text_source
 from clipedge.export.streams import PixelStream
 from clipedge.export.variants import Answers, PreparedTower, ProvenVariant, prepare, prove_variant
-from clipedge.export.verify import GATE, Gate
+from clipedge.export.verify import GATE
 from clipedge.manifest import Manifest, Precision, Target
 from clipedge.model import variant_name
 from clipedge.prompts import build_bank
@@ -67,23 +67,25 @@ def export(
         material = gather_material(
             checkpoint, "int8" if needs_calibration else "fp32", calibration_data, labels, templates
         )
-        gate = _gate(max_drop, material)
+        _check_drop(max_drop, material, len(material.proof))
+        gate = GATE if max_drop is None else dataclasses.replace(GATE, max_drop_points=max_drop)
         pictures = PixelStream(material.calibration, checkpoint.preprocessing, "calibrating the image tower")
+        calibrations = Calibrations(checkpoint.space_id, pictures, calibration_cache)
         proof = PixelStream(material.proof, checkpoint.preprocessing, "proving the image tower")
         texts = SourceTexts(checkpoint)
         sources = [image_source(checkpoint, pictures, proof), *([text_source(texts, material)] if text else [])]
         towers = {source.name: prepare(source, folder) for source in sources}
         if len(proof.indices) < MIN_PROOF:
             raise UsageError(f"only {len(proof.indices)} of the proof pictures can be read: {proof.unreadable[0]}")
+        _check_drop(max_drop, material, len(proof.indices))
         if text:
             (folder / TOKENIZER_NAME).write_bytes(checkpoint.tokenizer_json)
         write_goldens(folder, towers)
-        calibrations = Calibrations(checkpoint.space_id, pictures, calibration_cache)
         answers = _answers(folder, checkpoint, material, proof, texts, towers)
         proven = [prove_variant(towers, folder, *pair, calibrations, answers, gate) for pair in wanted]
         manifest = _write_manifest(folder, checkpoint, proven, calibrations.sha256)
         carry_banks(Path(output), folder, manifest.space_id)
-        report = _reports(folder, checkpoint, manifest, towers, proven, pictures, proof)
+        report = _reports(folder, checkpoint, manifest, towers, proven, calibrations, proof)
         if not report.passed:
             raise GateError("; ".join(report.all_failures), report)
         _write_reports(folder, report)
@@ -105,18 +107,18 @@ def _wanted_variants(
     return [(kind, place) for kind in precisions for place in (targets if kind == "int8" else targets[:1])]
 
 
-def _gate(max_drop: float | None, material: Material) -> Gate:
+def _check_drop(max_drop: float | None, material: Material, pictures: int) -> None:
+    """Raises UsageError for a budget that is none, or that ``pictures`` proof pictures cannot measure."""
     if max_drop is None:
-        return GATE
+        return
     if not max_drop >= 0:
         raise UsageError(f"--max-drop is {max_drop:g} points; it has to be 0 or more")
-    labelled = 0 if material.truth is None else len(material.truth)
+    labelled = 0 if material.truth is None else pictures
     if labelled < GATE.min_pictures:
         raise UsageError(
             f"--max-drop takes at least {GATE.min_pictures} proof pictures with known labels, found {labelled}: with "
             "fewer, one picture is more than a point. Sort the calibration pictures into one folder for each class"
         )
-    return dataclasses.replace(GATE, max_drop_points=max_drop)
 
 
 def _answers(
@@ -168,7 +170,7 @@ def _reports(
     manifest: Manifest,
     towers: dict[str, PreparedTower],
     proven: Sequence[ProvenVariant],
-    pictures: PixelStream,
+    calibrations: Calibrations,
     proof: PixelStream,
 ) -> Report:
     """The report of the first variant, with those of the others in ``also``."""
@@ -183,9 +185,9 @@ def _reports(
                 precision=image.variant.precision,
                 target=image.variant.target,
                 engine=f"{image.engine.name} {image.engine.version}",
-                calibration=pictures.description if pictures.indices else None,
+                calibration=calibrations.description if image.variant.precision == "int8" else None,
                 proof=proof.description,
-                unreadable=(*pictures.unreadable, *proof.unreadable),
+                unreadable=(*calibrations.unreadable, *proof.unreadable),
                 towers={
                     name: tower_report(
                         towers[name].source.module,

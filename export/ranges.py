@@ -22,7 +22,7 @@ __all__ = ["Calibrations"]
 class Calibrations:
     """Calibrations by target and tower. Observing a tower's tensors is done once for all targets.
 
-    Raises UsageError for a cache file that is none, or that was made for another model.
+    Raises UsageError for a cache file that is none, that was made for another model, or that has no folder to lie in.
     """
 
     def __init__(self, space_id: str, pictures: PixelStream, cache: str | os.PathLike[str] | None) -> None:
@@ -30,22 +30,44 @@ class Calibrations:
         self._observed: dict[str, dict[str, Observation]] = {}
         self._found: dict[tuple[str, str], Calibration] = {}
         self._cached_sha256: str | None = None
-        if cache is not None and Path(cache).exists():
+        self._used = False
+        if cache is None:
+            return
+        if Path(cache).exists():
             self._read(cache)
+        elif not Path(cache).absolute().parent.is_dir():
+            raise UsageError(f"the calibration cache {cache} is to lie in a folder that does not exist; make it first")
 
     def of(self, source: SourceTower, graph: onnx.ModelProto, target: Target) -> Calibration:
-        """The calibration of a tower's float graph for a target."""
+        """The calibration of a tower's float graph for a target.
+
+        Raises UsageError if the cache lacks it and was made on other pictures than those given now.
+        """
         key = target, source.name
+        self._used = True
         if key not in self._found:
             if source.name not in self._observed:
                 self._observed[source.name] = observe_layers(graph, source.calibration, source.weigh)
+                self._check_pictures(source.name, target)
             self._found[key] = calibrate(graph, self._observed[source.name], SCHEMES[target])
         return self._found[key]
 
     @property
     def sha256(self) -> str | None:
         """The hash of the pixels that were calibrated on, None if nothing was calibrated."""
-        return self._pictures.sha256 or (self._cached_sha256 if self._found else None)
+        return (self._pictures.sha256 or self._cached_sha256) if self._used else None
+
+    @property
+    def description(self) -> str | None:
+        """What was calibrated on, None if nothing was."""
+        if self._pictures.indices:
+            return self._pictures.description
+        return f"what {self._path} keeps of an earlier export" if self._used else None
+
+    @property
+    def unreadable(self) -> list[str]:
+        """A line for each picture that was to be calibrated on and cannot be read."""
+        return self._pictures.unreadable
 
     def save(self) -> None:
         """Write what was made to the cache file, if one was named."""
@@ -60,3 +82,11 @@ class Calibrations:
                 f"{self._space_id[:12]}…); name another file, or delete it to calibrate again"
             )
         self._found, self._cached_sha256 = dict(cache.calibrations), cache.pictures_sha256
+
+    def _check_pictures(self, tower: str, target: Target) -> None:
+        now = self._pictures.sha256
+        if self._cached_sha256 and now and now != self._cached_sha256:
+            raise UsageError(
+                f"{self._path} has no calibration of the {tower} tower for {target}, and was made on other pictures "
+                "than those given now; give it the same ones, or name another file"
+            )

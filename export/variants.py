@@ -95,7 +95,7 @@ def prove_variant(
     found: dict[str, Calibration] = {}
     if precision == "int8":
         found = {name: calibrations.of(tower.source, tower.graph, target) for name, tower in towers.items()}
-    proven: dict[tuple[str, ...], ProvenTower] = {}  # a tower's attempts, by name and layers in float
+    proven: dict[tuple[str, tuple[str, ...]], ProvenTower] = {}  # a tower's attempts, by name and layers in float
     profiles = _profiles(towers, found, target)
 
     def attempt(keep_float: Mapping[str, tuple[str, ...]]) -> ProvenVariant:
@@ -103,9 +103,9 @@ def prove_variant(
         for name, tower in towers.items():
             kept = keep_float.get(name, ())
             variant = write_variant(tower.source, tower.graph, folder, precision, target, found.get(name), kept)
-            if (name, *kept) not in proven:
-                proven[name, *kept] = _prove(tower, variant, folder)
-            tried[name] = proven[name, *kept]
+            if (name, kept) not in proven:
+                proven[name, kept] = _prove(tower, variant, folder)
+            tried[name] = proven[name, kept]
         zero_shot = _zero_shot(tried, answers)
         failures = gate_failures({name: tower.parity for name, tower in tried.items()}, zero_shot, gate)
         return ProvenVariant(tried, zero_shot, tuple(failures), _marked(profiles, keep_float))
