@@ -11,7 +11,7 @@ from clipedge.calibration.sensitivity import LayerProfile
 from clipedge.export.verify import GATE, Parity, ZeroShot
 from clipedge.manifest import Provenance
 
-__all__ = ["Report", "TowerReport", "report_lines"]
+__all__ = ["COSTLY_LAYERS", "Report", "TowerReport", "report_lines"]
 
 COSTLY_LAYERS = 5  # that are named when an export fails
 

@@ -19,6 +19,7 @@ from clipedge.export.convert import SourceTower, float_graph, write_variant
 from clipedge.export.mixed import MAX_FLOAT_SHARE, dearest_layers, fewest
 from clipedge.export.proof import Encoder, SidesByInput, embed, embed_source, source_encoder
 from clipedge.export.ranges import Calibrations
+from clipedge.export.report import COSTLY_LAYERS
 from clipedge.export.verify import Gate, Parity, ZeroShot, compare_answers, compare_embeddings, gate_failures
 from clipedge.manifest import Precision, Target, Variant
 from clipedge.prompts import PromptBank
@@ -124,14 +125,19 @@ def prove_variant(
 
     count = fewest(passes, len(dearest))
     if count is None:
-        return _beyond_help(tries[len(dearest)], len(dearest))
+        return _beyond_help(tries[len(dearest)])
     # The files on disk are those of the last attempt, which need not have been the one that is kept.
     return attempt(_by_tower(dearest[:count]))
 
 
-def _beyond_help(last: ProvenVariant, count: int) -> ProvenVariant:
+def _beyond_help(last: ProvenVariant) -> ProvenVariant:
+    """``last`` is the attempt with as many layers in float as may be."""
+    costs = sorted(((layer.cost or 0.0, f"{layer.tower} {layer.layer}") for layer in last.layers), reverse=True)
+    named = ", ".join(name for _, name in costs[:COSTLY_LAYERS])
+    count = sum(layer.in_float for layer in last.layers)
     line = (
-        f"with the {count} dearest layers in float, up to {MAX_FLOAT_SHARE:.0%} of the multiply-adds, this is still so"
+        f"this is with {count} layers in float already, and more would be over {MAX_FLOAT_SHARE:.0%} of the "
+        f"multiply-adds; in INT8 cost most: {named}"
     )
     return replace(last, failures=(*last.failures, line))
 

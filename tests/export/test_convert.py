@@ -8,8 +8,11 @@ import pytest
 from onnx import numpy_helper
 
 from clipedge.calibration import scenes
-from clipedge.calibration.quantize import PATCH_EMBED, SCHEMES, linear_layers, quantize
-from clipedge.calibration.ranges import cpu_session
+from clipedge.calibration.calibrate import Calibration
+from clipedge.calibration.linears import PATCH_EMBED, linear_layers
+from clipedge.calibration.observe import cpu_session
+from clipedge.calibration.quantize import quantize
+from clipedge.calibration.rounding import SCHEMES
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
 from clipedge.export.graph import write_image_graph
 from clipedge.export.towers import build_image_tower
@@ -24,7 +27,7 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> tuple[onnx.ModelProto, o
     model = onnx.load(path)
     others = [layer.name for layer in linear_layers(model) if layer.name != PATCH_EMBED]
     pixel_mean = [255 * mean for mean in checkpoint.preprocessing.mean]
-    return model, quantize(model, {}, SCHEMES["x86"], pixel_mean, keep_float=others)
+    return model, quantize(model, Calibration({}, {}), SCHEMES["x86"], pixel_mean, keep_float=others)
 
 
 def embed(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:

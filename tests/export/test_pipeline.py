@@ -15,14 +15,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 import clipedge
 from clipedge.calibration import scenes
 from clipedge.cli import main
-from clipedge.errors import CheckpointError, GateError, UsageError
+from clipedge.errors import CheckpointError, UsageError
 from clipedge.export import export
 from clipedge.export.checkpoints import DEMO_CHECKPOINT
 
@@ -153,36 +151,6 @@ def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="would be lost"):
         export(None, tmp_path, precision="fp32")
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
-
-
-def with_outliers(checkpoint: Path, factor: float) -> None:
-    """Scale some channels of every residual-branch norm up and the next weights down: the same function in float."""
-    path = checkpoint / "model.safetensors"
-    weights = {name: tensor.float() for name, tensor in load_file(path).items()}
-    for layer in range(4):
-        prefix = f"vision_model.encoder.layers.{layer}"
-        for channel in range(3):
-            weights[f"{prefix}.self_attn.v_proj.weight"][channel] *= factor
-            weights[f"{prefix}.self_attn.v_proj.bias"][channel] *= factor
-            weights[f"{prefix}.self_attn.out_proj.weight"][:, channel] /= factor
-    save_file({name: tensor.to(torch.float32) for name, tensor in weights.items()}, path, {"format": "pt"})
-
-
-def test_an_export_below_the_gate_leaves_the_old_bundle_and_names_layers(
-    checkpoint: Path, demo_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from clipedge.calibration.observers import minmax_range
-    from clipedge.export import convert
-
-    monkeypatch.setattr(convert, "mse_range", lambda histogram, symmetric: minmax_range(histogram))
-    with_outliers(checkpoint, 300.0)
-    bundle = Path(shutil.copytree(demo_bundle, tmp_path / "bundle"))
-    before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
-    with pytest.raises(GateError, match="cosine") as caught:
-        export(checkpoint, bundle, calibration_data="scenes", text=False)
-    assert caught.value.report.costly_layers[0].layer.endswith("attn.out")
-    assert {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()} == before
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_checkpoint_that_is_none(tmp_path: Path) -> None:

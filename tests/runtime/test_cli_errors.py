@@ -288,8 +288,8 @@ def write_list(folder: Path, text: str) -> Path:
         (lambda folder: write_list(folder, "# none\n"), "names no picture"),
         (lambda folder: write_list(folder, "0.png\n1.png\n2.png"), "holds 3 pictures; calibration and proof need"),
         (cut_tar, "a.tar is no tar, damaged or cut off"),
-        (lambda folder: save_pictures(folder, 12, broken=True), "none of the 8 pictures"),
-        (lambda folder: save_pictures(folder, 12, plain=True), "each of the 8 pictures"),
+        (lambda folder: save_pictures(folder, 12, broken=True), "none of the 4 pictures"),
+        (lambda folder: save_pictures(folder, 12, plain=True), "each of the 4 pictures"),
         (lambda folder: save_pictures(folder, 12, same=True), "all the same picture"),
     ],
     ids=["empty folder", "empty list", "short list", "cut tar", "all unreadable", "all one colour", "all the same"],
@@ -301,6 +301,31 @@ def test_an_int8_export_with_pictures_that_prove_nothing(
     options = ["--calibration-data", data, "--no-text", "--output", tmp_path / "new"]
     assert message in fails(2, "export", checkpoint, *options)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-drop", "-1"], "--max-drop is -1 points; it has to be 0 or more"),
+        (["--max-drop", "nan"], "--max-drop is nan points; it has to be 0 or more"),
+        (["--max-drop", "2"], "--max-drop takes at least 100 proof pictures with known labels, found 0"),
+        (["--precision", "int8,fp64"], "unknown precision 'fp64'; there are: fp32, int8"),
+        (["--target", "x86,,arm"], "unknown target ''; there are: x86, arm"),
+        (["--calibration-cache", "no/such/folder/file"], "in a folder that does not exist"),
+        (["--calibration-cache", "."], "is no calibration cache of clipedge"),
+    ],
+)
+def test_an_export_with_options_that_cannot_be_met(
+    fails: Fails, checkpoint: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    data = save_pictures(tmp_path / "data", 12)
+    options = ["--calibration-data", str(data), "--no-text", "--output", str(tmp_path / "new"), *options]
+    assert message in fails(2, "export", checkpoint, *options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_inspecting_a_file_that_is_no_calibration_cache(fails: Fails, bundle: Path) -> None:
+    assert "is no calibration cache" in fails(2, "inspect", bundle / "clipedge.json")
 
 
 def test_an_export_onto_something_else_is_refused(fails: Fails, tmp_path: Path) -> None:
