@@ -65,7 +65,7 @@ def round_trip(values: Floats, limits: Range, scheme: Scheme) -> Floats:
     """The values after QuantizeLinear and DequantizeLinear."""
     scale, zero_point = activation_parameters(limits, scheme)
     bounds = np.iinfo(scheme.dtype)
-    moved = np.round(values / scale)
+    moved = np.asarray(np.round(values / scale), np.float32)
     np.clip(moved, bounds.min - int(zero_point), bounds.max - int(zero_point), out=moved)
     moved *= scale
     return moved

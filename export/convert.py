@@ -64,8 +64,9 @@ def write_variant(
 
     INT8 needs a ``calibration`` for the target; the layers in ``keep_float`` stay in float.
     """
+    described: Target = "any"
     if precision == "fp32":
-        name, described = f"{tower.name}.fp32.onnx", "any"
+        name = f"{tower.name}.fp32.onnx"
         onnx.save(graph, folder / name)
     else:
         assert calibration is not None

@@ -74,7 +74,7 @@ def export(
         proof = PixelStream(material.proof, checkpoint.preprocessing, "proving the image tower")
         texts = SourceTexts(checkpoint)
         sources = [image_source(checkpoint, pictures, proof), *([text_source(texts, material)] if text else [])]
-        towers = {source.name: prepare(source, folder) for source in sources}
+        towers: dict[str, PreparedTower] = {source.name: prepare(source, folder) for source in sources}
         if len(proof.indices) < MIN_PROOF:
             raise UsageError(f"only {len(proof.indices)} of the proof pictures can be read: {proof.unreadable[0]}")
         _check_drop(max_drop, material, len(proof.indices))

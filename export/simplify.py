@@ -117,7 +117,7 @@ def fold_attention_biases(tower: TowerT) -> TowerT:
     def fold(block: Block) -> Block:
         attn = cast(FusedAttention, block.attn)
         width, dtype = attn.qkv.in_features, attn.qkv.weight.dtype
-        query, _, value = attn.qkv.bias.double().split(width)
+        query, _, value = attn.qkv.bias.double().chunk(3)
         qkv = _linear(attn.qkv.weight, torch.cat([query, torch.zeros(2 * width).double()]).to(dtype))
         bias = attn.out.bias.double() + attn.out.weight.double() @ value
         out = _linear(attn.out.weight, bias.to(dtype))
