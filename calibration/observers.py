@@ -101,7 +101,7 @@ def _histogram(values: Values) -> _Histogram:
     limit = max(-whole.low, whole.high) or 1.0
     counts = np.histogram(values, bins=BINS, range=(-limit, limit))[0]
     used = np.flatnonzero(counts)
-    centres = -limit + 2 * limit / BINS * (used + 0.5)
+    centres = np.asarray(-limit + 2 * limit / BINS * (used + 0.5), np.float64)
     return _Histogram(centres, counts[used].astype(np.float64), whole.low, whole.high)
 
 
