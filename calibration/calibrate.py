@@ -9,7 +9,7 @@ bias takes up for free (Nagel et al. 2019, "Data-free quantization", arXiv 1906.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,9 @@ Floats = npt.NDArray[np.float32]
 STRENGTHS = (0.0, 0.3, 0.5, 0.65, 0.8)
 TINY = 1e-30  # a layer that gives nothing but a constant has no signal, one without error no noise
 SIGNIFICANT = 3.0  # standard errors
-QUICK_OBSERVERS = ("minmax", "mse")  # enough to compare strengths; all are tried at the winning one
+# Enough to compare strengths by; at the winning one all observers are tried on all rows.
+QUICK_OBSERVERS = ("minmax", "mse")
+QUICK_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +101,7 @@ def calibrate(model: onnx.ModelProto, observed: Mapping[str, Observation], schem
     scales: dict[str, Floats] = {}
     strengths: dict[str, float] = {}
     for place in places:
-        members = [_trial(layer, observations, constants) for layer in place.layers]
+        members = [_trial(layer, observations, constants, QUICK_ROWS) for layer in place.layers]
         strength, scale = _best_strength(place, members, scheme)
         strengths |= {layer.name: strength for layer in place.layers}
         if strength:
@@ -129,8 +131,11 @@ def _layers(model: onnx.ModelProto) -> list[Linear]:
     return [layer for layer in linear_layers(model) if layer.name != PATCH_EMBED]
 
 
-def _trial(layer: Linear, observations: Mapping[str, Observation], constants: Constants) -> _Trial:
+def _trial(
+    layer: Linear, observations: Mapping[str, Observation], constants: Constants, rows: int | None = None
+) -> _Trial:
     seen, weight = observations[layer.activation], constants[layer.weight]
+    seen = replace(seen, rows=seen.rows[:rows])
     return _Trial(seen, weight, seen.rows @ weight)
 
 

@@ -16,9 +16,9 @@ __all__ = ["OBSERVERS", "Range", "entropy_range", "minmax_range", "mse_range", "
 
 Values = npt.NDArray[np.floating[Any]]
 
-BINS = 4096  # even: zero is an edge between two bins
+BINS = 2048  # even: zero is an edge between two bins
 LEVELS = 256
-SHARES = np.linspace(0.02, 1.0, 99)  # of the extreme value: where a range may end
+SHARES = np.linspace(0.02, 1.0, 50)  # of the extreme value: where a range may end
 
 
 @dataclass(frozen=True)

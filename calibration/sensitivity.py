@@ -77,41 +77,37 @@ def layer_costs(
     layers = [layer for layer in linear_layers(model) if layer.name != PATCH_EMBED]
     constants = constants_of(model)
     fold_scales(constants, smoothing_places(model, layers, constants), calibration.scales)
-    session = cpu_session(_switchable(model, layers, constants))
-    pixels = {session.get_inputs()[0].name: inputs}
-    expected = session.run(None, pixels)[0]
+    # Weights are inputs of every run, so that the session holds no second copy of them.
+    fed = {name: constants.pop(name) for layer in layers for name in (layer.weight, layer.bias) if name}
+    for layer in layers:
+        fed |= _switched_off(layer, fed)
+    session = cpu_session(_switchable(model, layers, constants, fed))
+    feed = {model.graph.input[0].name: inputs, **fed}
+    expected = session.run(None, feed)[0]
     costs = {}
     for layer in layers:
-        found = session.run(None, pixels | _switched_on(layer, calibration.of(layer.name), constants, scheme))[0]
+        found = session.run(None, feed | _switched_on(layer, calibration.of(layer.name), fed, scheme))[0]
         costs[layer.name] = 1 - float(centred_cosines(expected, found, expected.mean(axis=0)).mean())
     return costs
 
 
 def _switchable(
-    model: onnx.ModelProto, layers: list[Linear], constants: Mapping[str, npt.NDArray[Any]]
+    model: onnx.ModelProto,
+    layers: list[Linear],
+    constants: Mapping[str, npt.NDArray[Any]],
+    fed: Mapping[str, npt.NDArray[Any]],
 ) -> onnx.ModelProto:
-    """The float graph with rounding in front of every layer, too fine to matter unless an input makes it coarse."""
+    """The float graph with rounding in front of every layer, and with what is ``fed`` as inputs."""
     by_name = {layer.name: layer for layer in layers}
-    nodes, defaults = [], dict(constants)
-    overridable = {name for layer in layers for name in (layer.weight, layer.bias) if name}
+    graph = helper.make_graph([], model.graph.name, model.graph.input, model.graph.output)
     for node in model.graph.node:
-        if layer := by_name.get(node.name):
-            nodes += _rounded(node, layer)
-            switched_off = _switched_off(layer, constants)
-            defaults |= switched_off
-            overridable |= set(switched_off)
-        else:
-            nodes.append(node)
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    del result.graph.node[:], result.graph.initializer[:]
-    result.graph.node.extend(nodes)
-    result.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in defaults.items())
-    # An initializer that is also an input is a default, which a run may override.
-    result.graph.input.extend(
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, defaults[name].shape) for name in overridable
+        layer = by_name.get(node.name)
+        graph.node.extend([node] if layer is None else _rounded(node, layer))
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    graph.input.extend(
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, value.shape) for name, value in fed.items()
     )
-    return result
+    return helper.make_model(graph, ir_version=model.ir_version, opset_imports=model.opset_import)
 
 
 def _rounded(node: onnx.NodeProto, layer: Linear) -> list[onnx.NodeProto]:
