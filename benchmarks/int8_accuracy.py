@@ -92,9 +92,6 @@ class Target:
     met: bool
 
 
-# ---- the models ----------------------------------------------------------------------------------------------
-
-
 def source_side(checkpoint: Path | None) -> Side:
     """The checkpoint itself, float32 in torch."""
     from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
@@ -170,9 +167,6 @@ def make_pairs(scratch: Path) -> list[Pair]:
     return pairs
 
 
-# ---- the measurement -----------------------------------------------------------------------------------------
-
-
 def rendered_scenes(count: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """Batches of ``BATCH`` scenes, (n, SIZE, SIZE, 3), and their classes; rendered on all cores."""
     with get_context("spawn").Pool(cores()) as pool:
@@ -242,9 +236,6 @@ def judge(rows: list[Row]) -> list[Target]:
         text = f"{row.model}: median centred cosine at least {MIN_COSINE:g}"
         targets.append(Target(text, f"{cosine:.4f}", cosine >= MIN_COSINE))
     return targets
-
-
-# ---- the page ------------------------------------------------------------------------------------------------
 
 
 def markdown(rows: list[Row], targets: list[Target], count: int, machine: dict[str, Any]) -> str:
