@@ -60,8 +60,10 @@ class Report:
 
     @property
     def all_failures(self) -> tuple[str, ...]:
-        """Of every variant."""
-        return (*self.failures, *(line for report in self.also for line in report.failures))
+        """Of every variant; with several, each line begins with the variant's name."""
+        if not self.also:
+            return self.failures
+        return tuple(f"{found.variant_name}: {line}" for found in (self, *self.also) for line in found.failures)
 
     @property
     def passed(self) -> bool:
