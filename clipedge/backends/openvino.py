@@ -27,10 +27,10 @@ __all__ = ["OpenVinoEngine", "compile_properties", "open_engine"]
 class OpenVinoEngine:
     """A tower compiled by OpenVINO. Safe to call from several threads at once: they take turns.
 
-    INT8 files run on OpenVINO's INT8 kernels, but not on x86 without VNNI. There those kernels saturate (median
-    centred cosine with float32 0.9968 instead of 0.9989 on ViT-B/32 with random weights) and are slower than its
-    float32 ones (86 ms, 75 at batch 1). So there the weights are expanded to float32 once, and activations are not
-    rounded at all: the answers are nearer to the source model's than INT8's are, for four times the memory.
+    INT8 files run on OpenVINO's INT8 kernels, but not on x86 without VNNI. There those kernels are slower than its
+    float32 ones (ViT-B/32, batch 1: 86 ms, 75), and saturate on weights of the full range, which graphs for ARM have.
+    So there the weights are expanded to float32 once, and activations are not rounded at all: the answers are nearer
+    to the source model's than INT8's are, for four times the memory.
     ``arithmetic`` says which of the two was compiled, as read back from the compiled graph.
     """
 
