@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
+ORIGIN ?= .venv-origin
 
 .PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-export bench-haswell clean
 
@@ -14,10 +15,10 @@ demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, clas
 	@echo
 	@echo "The bundle is in demo-output/bundle; demo-output/answers.png shows the pictures with their answers."
 
-test: $(VENV)/.test  ## all tests
+test: $(VENV)/.test $(ORIGIN)/.installed  ## all tests
 	$(BIN)/pytest
 
-test-quick: $(VENV)/.test  ## without the slow ones
+test-quick: $(VENV)/.test $(ORIGIN)/.installed  ## without the slow ones
 	$(BIN)/pytest -m "not slow"
 
 # mypy looks at an installed copy from another folder: in the repository it would skip export/ and calibration/.
@@ -60,6 +61,15 @@ $(VENV)/.test: pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[test]'
 	touch $@
 
+# The libraries that models come from, as references for the tests, over the packages of $(VENV). They need torchvision,
+# which breaks transformers there, and are installed without dependencies, so that nothing of $(VENV) is there twice.
+$(ORIGIN)/.installed: $(VENV)/.test tests/origin/libraries.txt
+	test -x $(ORIGIN)/bin/python || $(PYTHON) -m venv $(ORIGIN)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
+		$$($(ORIGIN)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth
+	$(ORIGIN)/bin/pip install --quiet --no-deps --requirement tests/origin/libraries.txt
+	touch $@
+
 # optimum-onnx needs an older transformers than the tests do.
 $(PEERS)/.installed: benchmarks/peers.txt constraints.txt
 	@echo "Installing ClipEdge's peers into $(PEERS) (torch takes a minute or two) ..."
@@ -68,4 +78,4 @@ $(PEERS)/.installed: benchmarks/peers.txt constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) build demo-output
+	rm -rf $(VENV) $(PEERS) $(ORIGIN) build demo-output

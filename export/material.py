@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +52,7 @@ def gather_material(
     Raises UsageError for INT8 without calibration pictures (except for the demonstration checkpoint), and for
     folders and labels that cannot be used.
     """
-    is_demo = checkpoint.folder == DEMO_CHECKPOINT.resolve()
+    is_demo = Path(checkpoint.source.model).resolve() == DEMO_CHECKPOINT.resolve()
     if calibration_data is None and precision == "int8" and not is_demo:
         raise UsageError(
             "INT8 needs calibration pictures of the kind the camera will see, and none were given: add "

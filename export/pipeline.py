@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from clipedge.bundle import MANIFEST_NAME, replacing_folder
 from clipedge.errors import GateError, UsageError
-from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
+from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, ModelSource, load_checkpoint
 from clipedge.export.html import report_html
 from clipedge.export.material import Material, gather_material
 from clipedge.export.package import TOKENIZER_NAME, carry_banks, make_manifest, write_goldens, write_model_card
@@ -42,6 +43,8 @@ def export(
     labels: Sequence[str] | None = None,
     templates: Sequence[str] | None = None,
     text: bool = True,
+    arch: str | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
     max_drop: float | None = None,
     calibration_cache: str | os.PathLike[str] | None = None,
 ) -> Report:
@@ -62,7 +65,12 @@ def export(
     """
     wanted = _wanted_variants(precision, target)
     with replacing_folder(output) as folder:
-        checkpoint = load_checkpoint(DEMO_CHECKPOINT if model is None else model)
+        source = ModelSource(
+            os.fspath(DEMO_CHECKPOINT if model is None else model),
+            arch,
+            None if tokenizer is None else os.fspath(tokenizer),
+        )
+        checkpoint = load_checkpoint(source)
         needs_calibration = any(kind == "int8" for kind, _ in wanted)
         material = gather_material(
             checkpoint, "int8" if needs_calibration else "fp32", calibration_data, labels, templates
@@ -174,7 +182,7 @@ def _reports(
     proof: PixelStream,
 ) -> Report:
     """The report of the first variant, with those of the others in ``also``."""
-    before = latencies("clipedge.export.source_latency", str(checkpoint.folder), *towers)
+    before = latencies("clipedge.export.source_latency", json.dumps(dataclasses.asdict(checkpoint.source)), *towers)
     reports = []
     for found in proven:
         image = found.towers["image"]

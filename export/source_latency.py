@@ -1,7 +1,7 @@
 """Latency of a checkpoint's towers in eager PyTorch.
 
-``python -m clipedge.export.source_latency CHECKPOINT TOWER...`` prints it as JSON, from a process of its own: the
-thread pools of two engines in one process disturb each other.
+``python -m clipedge.export.source_latency SOURCE TOWER...`` prints it as JSON, from a process of its own: the thread
+pools of two engines in one process disturb each other. SOURCE is a ``ModelSource`` as JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import asdict
 import torch
 
 from clipedge.bench import Latency, measure
-from clipedge.export.checkpoints import Checkpoint, load_checkpoint
+from clipedge.export.checkpoints import Checkpoint, ModelSource, load_checkpoint
 from clipedge.export.towers import build_image_tower, build_text_tower
 
 __all__ = ["source_latency"]
@@ -34,6 +34,6 @@ def source_latency(checkpoint: Checkpoint, tower: str) -> Latency:
 
 
 if __name__ == "__main__":
-    folder, *towers = sys.argv[1:]
-    source = load_checkpoint(folder)
+    named, *towers = sys.argv[1:]
+    source = load_checkpoint(ModelSource(**json.loads(named)))
     print(json.dumps({tower: asdict(source_latency(source, tower)) for tower in towers}))

@@ -11,7 +11,7 @@ import torch
 
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.convert import SourceTower
-from clipedge.export.graph import write_image_graph, write_text_graph
+from clipedge.export.graphs import write_image_graph, write_text_graph
 from clipedge.export.material import Material
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.streams import PixelStream, TokenStream
@@ -58,11 +58,12 @@ class _ImageTokens:
 
 @dataclass(frozen=True, eq=False)
 class _TextTokens:
-    """The end-of-text token, which is pooled, counts as much as those before it; what follows is never looked at."""
+    """The token that is pooled counts as much as all others that it sees together."""
 
     tower: TextTower
 
     def __call__(self, input_ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        ends = self.tower.end_of_text(torch.from_numpy(input_ids)).numpy()[:, None]
+        pooled = self.tower.pooled_position(torch.from_numpy(input_ids)).numpy()[:, None]
         places = np.arange(input_ids.shape[1])[None]
-        return np.where(places == ends, np.maximum(ends, 1), (places < ends).astype(np.float64)).astype(np.float64)
+        seen = places < pooled if self.tower.config.causal else places != pooled
+        return np.where(places == pooled, np.maximum(seen.sum(axis=1, keepdims=True), 1), seen).astype(np.float64)

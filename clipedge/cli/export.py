@@ -37,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pictures like the camera's: a folder, a list of paths (.txt), a webdataset (.tar); or: scenes",
     )
     add_label_options(parser)
+    parser.add_argument("--arch", metavar="NAME", help="architecture of a bare file of weights, such as ViT-B-32")
+    parser.add_argument("--tokenizer", metavar="PATH", help="tokenizer of a model that came without one")
     parser.add_argument("--no-text", action="store_true", help="leave the text tower out; prompt banks still work")
 
 
@@ -61,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
             labels=labels_from(arguments.labels),
             templates=arguments.template,
             text=not arguments.no_text,
+            arch=arguments.arch,
+            tokenizer=arguments.tokenizer,
             max_drop=arguments.max_drop,
             calibration_cache=arguments.calibration_cache,
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from clipedge.export.tokenizer import END, START, clip_tokenizer, with_clip_text_rules
+from clipedge.export.checkpoints.tokenizer import END, START, clip_tokenizer, with_clip_text_rules
 
 __all__ = ["END", "START", "train_tokenizer"]
 

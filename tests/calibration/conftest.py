@@ -18,11 +18,11 @@ from clipedge.calibration import scenes
 from clipedge.calibration.calibrate import Calibration, calibrate, observe_layers
 from clipedge.calibration.observe import Observation
 from clipedge.calibration.rounding import SCHEMES
-from clipedge.export.blocks import Attention, Block
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
-from clipedge.export.configs import ImageConfig, TextConfig
-from clipedge.export.graph import write_image_graph, write_text_graph
+from clipedge.export.checkpoints.configs import TextConfig, VitConfig
+from clipedge.export.graphs import write_image_graph, write_text_graph
 from clipedge.export.towers import ImageEmbedding, ImageTower, TextEmbedding, TextTower, build_image_tower
+from clipedge.export.towers.blocks import Attention, Block
 
 Tower = TypeVar("Tower", bound=nn.Module)
 Pixels = npt.NDArray[np.uint8]
@@ -85,7 +85,7 @@ def tiny_inputs(tiny_tower: onnx.ModelProto) -> dict[str, npt.NDArray[np.generic
 
 
 def _tiny_image(checkpoint: Checkpoint, path: Path) -> None:
-    config = ImageConfig(24, 8, 32, 3, 4, 96, "gelu", 1e-5)
+    config = VitConfig(24, 8, 32, 3, 4, 96, "gelu", 1e-5)
     embedding = ImageEmbedding(config, dataclasses.replace(checkpoint.preprocessing, width=24, height=24))
     tower = ImageTower(config, embedding, _blocks(config), nn.LayerNorm(32), nn.Linear(32, 20, bias=False))
     write_image_graph(_randomised(tower), path)
@@ -97,7 +97,7 @@ def _tiny_text(checkpoint: Checkpoint, path: Path) -> None:
     write_text_graph(_randomised(tower), path)
 
 
-def _blocks(config: ImageConfig | TextConfig) -> list[Block]:
+def _blocks(config: VitConfig | TextConfig) -> list[Block]:
     width = config.width
     return [
         Block(

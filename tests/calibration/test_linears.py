@@ -19,7 +19,7 @@ def test_a_towers_layers_are_found_in_order_with_their_constants(tiny_tower: onn
     for layer in layers:
         inputs, outputs = constants[layer.weight].shape
         assert inputs == (192 if layer.name == PATCH_EMBED else 96 if layer.name.endswith("fc2") else 32)
-        # The bias of the last keys and values was folded away (clipedge.export.simplify).
+        # The bias of the last keys and values was folded away (clipedge.export.towers.simplify).
         assert (layer.bias is None) == (layer.name in (PATCH_EMBED, "blocks.2.attn.key_value"))
         assert layer.bias is None or constants[layer.bias].shape == (outputs,)
 

@@ -19,9 +19,9 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from clipedge.errors import CheckpointError
 from clipedge.export.checkpoints import load_checkpoint
-from clipedge.export.configs import read_model_config
-from clipedge.export.preprocessing import read_preprocessing
-from clipedge.export.weights import hash_files
+from clipedge.export.checkpoints.hf_config import read_model_config
+from clipedge.export.checkpoints.preprocessing import read_preprocessing
+from clipedge.export.checkpoints.tensors import hash_files
 
 MakeClip = Callable[..., Path]
 
@@ -47,7 +47,7 @@ def edit_tensors(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object]
 def test_a_checkpoint_describes_its_model(clip: Path) -> None:
     (clip / "README.md").write_text('---\ntags:\n- clip\nlicense: "mit"  # as upstream\n---\n# A model\n')
     checkpoint = load_checkpoint(clip)
-    assert (checkpoint.name, checkpoint.folder) == (clip.name, clip)
+    assert (checkpoint.name, checkpoint.source.model) == (clip.name, str(clip))
     assert (checkpoint.embed_dim, checkpoint.image.tokens, checkpoint.text.context_length) == (20, 10, 12)
     assert checkpoint.logit_scale == pytest.approx(60.0)
     assert (checkpoint.logit_bias, checkpoint.activation, checkpoint.license) == (0.0, "softmax", "mit")
@@ -245,13 +245,13 @@ def test_truncated_weights(clip: Path, keep: int) -> None:
 def test_weights_that_do_not_fit_the_configuration(make_clip: MakeClip) -> None:
     clip = make_clip()
     edit_tensors(clip, lambda tensors: tensors.update({"text_model.extra": torch.zeros(3)}))
-    refuse(clip, "the weights have beyond those of a CLIP model text_model.extra;")
+    refuse(clip, "the weights have beyond those of the configuration text_model.extra;")
     clip = make_clip()
     edit_tensors(clip, lambda tensors: tensors.pop("visual_projection.weight"))
     refuse(clip, "the weights lack visual_projection.weight;")
     clip = make_clip()
     edit_tensors(clip, lambda tensors: tensors.update({"text_projection.weight": torch.zeros(20, 25)}))
-    refuse(clip, r"text_projection.weight has the shape \[20, 25\], config.json calls for \[20, 24\]")
+    refuse(clip, r"text_projection.weight has the shape \[20, 25\], the configuration calls for \[20, 24\]")
     clip = make_clip()
     edit_tensors(clip, lambda tensors: tensors.update({"text_projection.weight": torch.zeros(20, 24).char()}))
     refuse(clip, "text_projection.weight has the type I8, expected F16, BF16, F32")
@@ -283,5 +283,5 @@ def test_the_tokenizer_is_asked_for_only_when_needed(clip: Path) -> None:
 
 @pytest.mark.slow
 def test_transformers_is_not_needed() -> None:
-    code = "import clipedge.export.graph, clipedge.export.checkpoints, sys; sys.exit('transformers' in sys.modules)"
+    code = "import clipedge.export.graphs, clipedge.export.checkpoints, sys; sys.exit('transformers' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

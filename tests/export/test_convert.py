@@ -14,7 +14,7 @@ from clipedge.calibration.observe import cpu_session
 from clipedge.calibration.quantize import quantize
 from clipedge.calibration.rounding import SCHEMES
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
-from clipedge.export.graph import write_image_graph
+from clipedge.export.graphs import write_image_graph
 from clipedge.export.towers import build_image_tower
 
 

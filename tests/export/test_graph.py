@@ -17,9 +17,8 @@ from onnx.reference import ReferenceEvaluator
 from transformers import CLIPImageProcessorPil, CLIPModel
 
 from clipedge.errors import UsageError
-from clipedge.export import nodes
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
-from clipedge.export.graph import write_image_graph, write_text_graph
+from clipedge.export.graphs import nodes, write_image_graph, write_text_graph
 from clipedge.export.towers import build_image_tower, build_text_tower
 
 PARITY = 5e-6

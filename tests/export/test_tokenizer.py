@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, trainers
 
 from clipedge.errors import CheckpointError
-from clipedge.export.tokenizer import load_tokenizer_json, read_pad_token
+from clipedge.export.checkpoints.tokenizer import load_tokenizer_json, read_pad_token
 from clipedge.text import Tokenizer, TruncatedTextWarning, bake_tokenizer
 
 CONTEXT_LENGTH = 24

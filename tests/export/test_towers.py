@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import CLIPModel
 
-from clipedge.export import simplify
-from clipedge.export.blocks import PooledAttention
 from clipedge.export.checkpoints import Checkpoint, load_checkpoint
-from clipedge.export.towers import FoldedImageEmbedding, Tower, build_image_tower, build_text_tower
+from clipedge.export.towers import FoldedImageEmbedding, Tower, build_image_tower, build_text_tower, simplify
+from clipedge.export.towers.blocks import PooledAttention
 
 TOLERANCE = 1e-12
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipedge.errors import CheckpointError
-from clipedge.export.configs import read_json
+from clipedge.export.checkpoints.sections import read_json
 from clipedge.manifest import Preprocessing
 
 __all__ = ["read_preprocessing"]

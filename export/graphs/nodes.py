@@ -20,7 +20,7 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from clipedge.errors import UsageError
-from clipedge.export.configs import Activation
+from clipedge.export.checkpoints.configs import Activation
 
 __all__ = ["IR_VERSION", "OPSET", "GraphBuilder"]
 
@@ -94,13 +94,21 @@ class GraphBuilder:
         return self.node("LayerNormalization", name, *inputs, axis=-1, epsilon=layer.eps)
 
     def activation(self, name: str, kind: Activation, value: str) -> str:
-        """x * sigmoid(1.702 x), or x * (1 + erf(x / sqrt(2))) / 2; ONNX has Gelu as an operator from opset 20 only."""
+        """quick_gelu x * sigmoid(1.702 x); gelu x * (1 + erf(x / sqrt(2))) / 2; gelu_tanh its approximation
+        x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))). ONNX has Gelu as an operator from opset 20 only."""
         if kind == "quick_gelu":
             scaled = self.node("Mul", f"{name}.scaled", value, self.scalar(1.702))
             return self.node("Mul", name, value, self.node("Sigmoid", f"{name}.sigmoid", scaled))
-        scaled = self.node("Div", f"{name}.scaled", value, self.scalar(math.sqrt(2.0)))
-        erf = self.node("Erf", f"{name}.erf", scaled)
-        doubled = self.node("Mul", f"{name}.doubled", value, self.node("Add", f"{name}.add", erf, self.scalar(1.0)))
+        if kind == "gelu_tanh":
+            cube = self.node("Pow", f"{name}.cube", value, self.scalar(3.0))
+            small = self.node("Mul", f"{name}.small", cube, self.scalar(0.044715))
+            inner = self.node("Add", f"{name}.inner", value, small)
+            curve = self.node("Mul", f"{name}.scaled", inner, self.scalar(math.sqrt(2 / math.pi)))
+            curve = self.node("Tanh", f"{name}.tanh", curve)
+        else:
+            scaled = self.node("Div", f"{name}.scaled", value, self.scalar(math.sqrt(2.0)))
+            curve = self.node("Erf", f"{name}.erf", scaled)
+        doubled = self.node("Mul", f"{name}.doubled", value, self.node("Add", f"{name}.add", curve, self.scalar(1.0)))
         return self.node("Mul", name, doubled, self.scalar(0.5))
 
     def write(self, path: Path, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:

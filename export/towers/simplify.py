@@ -12,8 +12,8 @@ from typing import TypeVar, cast
 import torch
 from torch import nn
 
-from clipedge.export.blocks import Attention, Block, FusedAttention, PooledAttention
 from clipedge.export.towers import FoldedImageEmbedding, ImageEmbedding, ImageTower, TextTower
+from clipedge.export.towers.blocks import Attention, Block, FusedAttention, PooledAttention
 
 __all__ = [
     "fold_attention_biases",

@@ -3,7 +3,7 @@
 The graph is built from the tower's parts, not traced. torch's exporters were tried and left: the one in torch
 itself is deprecated and leaves shape arithmetic and anonymous weights behind, the other needs onnxscript, and both
 need repair before a quantizer can find its way. Here nodes and weights are named after the modules they come from
-(``blocks.0.attn.qkv``; see ``clipedge.export.nodes``), there are only operators of the ONNX standard
+(``blocks.0.attn.qkv``; see ``clipedge.export.graphs.nodes``), there are only operators of the ONNX standard
 (https://onnx.ai/onnx/operators/), the batch is a dynamic dimension, and no shape is computed in the graph.
 
 All tokens of a batch lie below each other in one matrix, (B * T, W): a linear layer is then a plain matrix product,
@@ -21,10 +21,12 @@ from typing import cast
 
 from onnx import TensorProto, helper
 
-from clipedge.export.blocks import Block, FusedAttention, PooledAttention
-from clipedge.export.nodes import GraphBuilder
-from clipedge.export.simplify import simplify_image_tower, simplify_text_tower
-from clipedge.export.towers import FoldedImageEmbedding, ImageTower, TextEmbedding, TextTower, Tower, causal_mask
+from clipedge.export.graphs.nodes import GraphBuilder
+from clipedge.export.towers.blocks import Block, FusedAttention, PooledAttention
+from clipedge.export.towers.simplify import simplify_image_tower, simplify_text_tower
+from clipedge.export.towers.text import TextEmbedding, TextTower, attention_mask
+from clipedge.export.towers.tower import Tower
+from clipedge.export.towers.vit import FoldedImageEmbedding, ImageTower
 
 __all__ = ["write_image_graph", "write_text_graph"]
 
@@ -63,17 +65,24 @@ def write_text_graph(tower: TextTower, path: str | os.PathLike[str]) -> None:
     tower = simplify_text_tower(tower)
     graph = GraphBuilder()
     hidden = _text_embedding(graph, tower.embedding, "input_ids")
-    mask = graph.constant("causal_mask", causal_mask(tower.config))
     tokens, width = tower.config.context_length, tower.config.width
-    position = _end_of_text(graph, tower, "input_ids")
-    row = graph.reshape("pooled.row", position, 0, 1, 1)
-    mask_row = graph.node("Gather", "pooled.mask_row", mask, row, axis=0)  # (B, 1, 1, T)
+    values = attention_mask(tower.config)
+    mask = None if values is None else graph.constant("causal_mask", values)
+    mask_row = None  # the last token sees all others
+    position = ""
+    if tower.config.pool == "end":
+        position = _end_of_text(graph, tower, "input_ids")
+        if mask is not None:
+            row = graph.reshape("pooled.row", position, 0, 1, 1)
+            mask_row = graph.node("Gather", "pooled.mask_row", mask, row, axis=0)  # (B, 1, 1, T)
 
-    def take_end(name: str, value: str) -> str:
+    def take_pooled(name: str, value: str) -> str:
         by_sample = graph.reshape(f"{name}.tokens", value, -1, tokens, width)
-        return graph.node("GatherND", name, by_sample, position, batch_dims=1)
+        if position:
+            return graph.node("GatherND", name, by_sample, position, batch_dims=1)
+        return graph.node("Gather", name, by_sample, graph.index(tokens - 1), axis=1)
 
-    hidden = _blocks(graph, tower, hidden, tokens, take_end, mask, mask_row)
+    hidden = _blocks(graph, tower, hidden, tokens, take_pooled, mask, mask_row)
     _embeds(graph, tower, hidden, "text_embeds")
     shape = ["batch", tokens]
     input_ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, shape)
@@ -107,7 +116,7 @@ def _text_embedding(graph: GraphBuilder, embedding: TextEmbedding, input_ids: st
 
 
 def _end_of_text(graph: GraphBuilder, tower: TextTower, input_ids: str) -> str:
-    """(B, T) token ids to (B, 1) int64: the position to pool, as ``TextTower.end_of_text`` finds it."""
+    """(B, T) token ids to (B, 1) int64: the position of the end, as ``TextTower.pooled_position`` finds it."""
     scores = input_ids
     if not tower.config.pools_highest_id:
         scores = graph.node("Equal", "pooled.is_end", input_ids, graph.integers(tower.config.eos_token_id))

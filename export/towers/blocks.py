@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clipedge.export.configs import Activation
+from clipedge.export.checkpoints.configs import Activation
 
 __all__ = ["Attention", "Block", "FusedAttention", "PooledAttention", "take_token"]
 
@@ -107,4 +107,4 @@ def take_token(hidden: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
 def _activate(x: torch.Tensor, activation: Activation) -> torch.Tensor:
     if activation == "quick_gelu":
         return x * torch.sigmoid(1.702 * x)
-    return F.gelu(x)
+    return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")

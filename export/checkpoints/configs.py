@@ -1,0 +1,80 @@
+"""The shape of a CLIP model, whatever file it was read from.
+
+A field that most models share has their value as its default: the hash that names an embedding space
+(``clipedge.export.checkpoints.checkpoint``) leaves such fields out, so it survives the fields that are added for the
+next family.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+__all__ = ["Activation", "ImageConfig", "ModelConfig", "TextConfig", "VitConfig"]
+
+# x * sigmoid(1.702 x), OpenAI's; the exact Gaussian error linear unit; and its approximation with a tanh.
+Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
+
+LEGACY_EOS_TOKEN_ID = 2
+
+
+@dataclass(frozen=True)
+class VitConfig:
+    """A vision transformer. Sizes in pixels; pictures and patches are square."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    activation: Activation
+    eps: float
+
+    @property
+    def tokens(self) -> int:
+        """Tokens per picture: the patches and the class token."""
+        return (self.image_size // self.patch_size) ** 2 + 1
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A text transformer. ``context_length`` is in tokens.
+
+    ``causal``: a token sees itself and those before it, else all. ``pool``: the token that becomes the embedding, the
+    end of the text or the last of the context.
+    """
+
+    vocab_size: int
+    context_length: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    activation: Activation
+    eps: float
+    eos_token_id: int
+    causal: bool = True
+    pool: Literal["end", "last"] = "end"
+    projection_bias: bool = False
+
+    @property
+    def pools_highest_id(self) -> bool:
+        """Whether a text's end is where the highest id stands, not at the first ``eos_token_id``.
+
+        Configurations written before transformers' pull request 24773 carry a wrong end-of-text id of 2; for
+        those transformers keeps OpenAI's original rule (the end-of-text token is the highest of the vocabulary).
+        """
+        return self.eos_token_id == LEGACY_EOS_TOKEN_ID
+
+
+ImageConfig: TypeAlias = VitConfig
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Both towers and the dimension of the space they share."""
+
+    image: ImageConfig
+    text: TextConfig
+    embed_dim: int

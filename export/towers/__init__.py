@@ -1,0 +1,20 @@
+"""The canonical towers in torch, and the exact simplifications that make them cheaper."""
+
+from clipedge.export.towers.blocks import Block
+from clipedge.export.towers.build import build_image_tower, build_text_tower
+from clipedge.export.towers.text import TextEmbedding, TextTower, attention_mask
+from clipedge.export.towers.tower import Tower
+from clipedge.export.towers.vit import FoldedImageEmbedding, ImageEmbedding, ImageTower
+
+__all__ = [
+    "Block",
+    "FoldedImageEmbedding",
+    "ImageEmbedding",
+    "ImageTower",
+    "TextEmbedding",
+    "TextTower",
+    "Tower",
+    "attention_mask",
+    "build_image_tower",
+    "build_text_tower",
+]

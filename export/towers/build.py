@@ -1,0 +1,41 @@
+"""A checkpoint -> its towers in torch, straight from its own tensors.
+
+They are the reference: the arithmetic of the original (Radford et al. 2021, "Learning Transferable Visual Models From
+Natural Language Supervision", arXiv 2103.00020), nothing rearranged. ``clipedge.export.towers.simplify`` swaps parts of
+a tower for cheaper ones that compute the same, and ``clipedge.export.graphs`` writes the result down as ONNX. Modules
+are put together from their parts, so that a part can be swapped without touching the tower it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from clipedge.export.checkpoints.checkpoint import Checkpoint
+from clipedge.export.towers.text import TextTower, empty_text_tower
+from clipedge.export.towers.vit import ImageTower, empty_vit
+
+__all__ = ["build_image_tower", "build_text_tower"]
+
+
+def build_image_tower(checkpoint: Checkpoint) -> ImageTower:
+    """The reference image tower: (B, H, W, 3) uint8 RGB to (B, D). Shares the checkpoint's float32 weights."""
+    with torch.device("meta"):  # no memory and no time for random weights that are about to be replaced
+        tower = empty_vit(checkpoint.image, checkpoint.preprocessing, checkpoint.embed_dim)
+    _assign(tower, checkpoint.image_weights)
+    return tower
+
+
+def build_text_tower(checkpoint: Checkpoint) -> TextTower:
+    """The reference text tower: (B, T) int64 token ids to (B, D). Shares the checkpoint's float32 weights."""
+    with torch.device("meta"):
+        tower = empty_text_tower(checkpoint.text, checkpoint.embed_dim)
+    _assign(tower, checkpoint.text_weights)
+    return tower
+
+
+def _assign(tower: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    tower.load_state_dict(weights, assign=True)
+    tower.requires_grad_(False).eval()

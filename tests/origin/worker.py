@@ -1,0 +1,110 @@
+"""Embeddings by the library that a model comes from (open_clip, timm), computed in that library's own environment.
+
+``python worker.py JOB`` is run by the Python of the environment ``.venv-origin`` (``make .venv-origin/.installed``), never
+by the tests' own: torchvision, which open_clip needs, breaks transformers beside this torch. JOB is a folder with
+``job.json``: {"model": open_clip's name, "changes": of its configuration, "preprocess": of its preprocessing,
+"texts": [...] or "input_ids": [[...]]} and the pictures ``*.png``. Written into it: the model as an OpenCLIP folder
+(configuration, seeded random weights, CLIP's tokenizer), and ``origin.safetensors`` with ``image_embeds``,
+``text_embeds`` and ``logits``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def import_open_clip() -> Any:
+    """open_clip beside a CPU build of torch: torchvision registers operators that this torch does not have."""
+    register = torch.library.register_fake
+
+    def forgiving(op: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(op, str) and op.startswith("torchvision::"):
+            return arguments[0] if arguments and callable(arguments[0]) else lambda function: function
+        return register(op, *arguments, **options)
+
+    torch.library.register_fake = forgiving
+    import open_clip
+
+    return open_clip
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``changes``, object by object."""
+    result = dict(base)
+    for key, value in changes.items():
+        result[key] = merged(result[key], value) if isinstance(value, dict) and key in result else value
+    return result
+
+
+def randomise(model: torch.nn.Module) -> None:
+    """Fresh models have zeros and ones in places (biases, BatchNorm statistics, layer scales) that would hide errors."""
+    generator = torch.Generator().manual_seed(1)
+
+    def noise(tensor: torch.Tensor, scale: float) -> torch.Tensor:
+        return scale * torch.randn(tensor.shape, generator=generator)
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim <= 1 and not name.startswith("logit"):
+                parameter.add_(noise(parameter, 0.1))
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.add_(noise(buffer, 0.1))
+            elif name.endswith("running_var"):
+                buffer.mul_(torch.exp(noise(buffer, 0.2)))
+
+
+def write_tokenizer(open_clip: Any, folder: Path) -> None:
+    """CLIP's vocabulary in the files that Hugging Face folders have."""
+    tokenizer = open_clip.tokenizer.SimpleTokenizer()
+    (folder / "vocab.json").write_text(json.dumps(tokenizer.encoder), encoding="utf-8")
+    merges = [" ".join(pair) for pair in tokenizer.bpe_ranks]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]), encoding="utf-8")
+
+
+def main(folder: Path) -> None:
+    from PIL import Image
+    from safetensors.torch import save_file
+
+    open_clip = import_open_clip()
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    job = json.loads((folder / "job.json").read_text())
+    config = merged(open_clip.get_model_config(job["model"]), job.get("changes", {}))
+    visual = config["vision_cfg"]
+    preprocess = merged({"size": visual.get("image_size", 224)}, job.get("preprocess", {}))
+    document = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(document, indent=2))
+
+    torch.manual_seed(0)
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False).eval()
+    randomise(model)
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
+    write_tokenizer(open_clip, folder)
+
+    transform = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
+    pictures = torch.stack([transform(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+    if "input_ids" in job:
+        input_ids = torch.tensor(job["input_ids"])
+    else:
+        input_ids = open_clip.tokenizer.SimpleTokenizer(context_length=model.context_length)(job["texts"])
+    with torch.inference_mode():
+        image = torch.cat([model.encode_image(picture[None], normalize=True) for picture in pictures])
+        text = model.encode_text(input_ids, normalize=True)
+        logits = model.logit_scale.exp() * image @ text.T
+        bias = getattr(model, "logit_bias", None)
+        if bias is not None:
+            logits = logits + bias
+    found = {"image_embeds": image, "text_embeds": text, "logits": logits}
+    save_file({name: value.float().contiguous() for name, value in found.items()}, folder / "origin.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
