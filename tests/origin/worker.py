@@ -1,7 +1,7 @@
 """Embeddings by the library that a model comes from (open_clip, timm), computed in that library's own environment.
 
-``python worker.py JOB`` is run by the Python of the environment ``.venv-origin`` (``make .venv-origin/.installed``), never
-by the tests' own: torchvision, which open_clip needs, breaks transformers beside this torch. JOB is a folder with
+``python worker.py JOB`` is run by the Python of the environment ``.venv-origin`` (``make .venv-origin/.installed``),
+never by the tests' own: torchvision, which open_clip needs, breaks transformers beside this torch. JOB is a folder with
 ``job.json``: {"model": open_clip's name, "changes": of its configuration, "preprocess": of its preprocessing,
 "texts": [...] or "input_ids": [[...]]} and the pictures ``*.png``. Written into it: the model as an OpenCLIP folder
 (configuration, seeded random weights, CLIP's tokenizer), and ``origin.safetensors`` with ``image_embeds``,
@@ -42,7 +42,7 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def randomise(model: torch.nn.Module) -> None:
-    """Fresh models have zeros and ones in places (biases, BatchNorm statistics, layer scales) that would hide errors."""
+    """Fresh models have zeros and ones (biases, BatchNorm statistics, layer scales) that would hide errors."""
     generator = torch.Generator().manual_seed(1)
 
     def noise(tensor: torch.Tensor, scale: float) -> torch.Tensor:
