@@ -2,7 +2,8 @@
 
 A node's only output is named like the node (Split alone has several). Linear layers always have the same form: the
 layer ``blocks.0.fc1`` is a MatMul of that name whose second input is the constant ``blocks.0.fc1.weight``, stored
-(inputs, outputs), and, where it has a bias, an Add ``blocks.0.fc1.add`` of the constant ``blocks.0.fc1.bias``.
+(inputs, outputs), and, where it has a bias, an Add ``blocks.0.fc1.add`` of the constant ``blocks.0.fc1.bias``. A
+convolution is a Conv of its name with the constants ``.weight`` and ``.bias``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -84,6 +85,22 @@ class GraphBuilder:
         if layer.bias is not None and bool(layer.bias.any()):
             result = self.node("Add", f"{name}.add", result, self.constant(f"{name}.bias", layer.bias))
         return result
+
+    def conv(self, name: str, layer: nn.Conv2d, value: str) -> str:
+        """(B, C, H, W) to (B, C', H', W'); the constants are ``name.weight`` (C', C / groups, kh, kw), ``name.bias``."""
+        inputs = [value, self.constant(f"{name}.weight", layer.weight)]
+        if layer.bias is not None:
+            inputs.append(self.constant(f"{name}.bias", layer.bias))
+        rows, columns = cast(tuple[int, int], layer.padding)
+        return self.node(
+            "Conv",
+            name,
+            *inputs,
+            kernel_shape=layer.kernel_size,
+            strides=layer.stride,
+            pads=(rows, columns, rows, columns),
+            group=layer.groups,
+        )
 
     def layer_norm(self, name: str, layer: nn.LayerNorm, value: str) -> str:
         """A norm without gain gets one of ones: the operator wants it, and calibration may put a scale there."""
