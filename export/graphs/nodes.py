@@ -87,7 +87,7 @@ class GraphBuilder:
         return result
 
     def conv(self, name: str, layer: nn.Conv2d, value: str) -> str:
-        """(B, C, H, W) to (B, C', H', W'); the constants are ``name.weight`` (C', C / groups, kh, kw), ``name.bias``."""
+        """(B, C, H, W) maps to maps; the constants are ``name.weight`` (out, in / groups, kh, kw) and ``name.bias``."""
         inputs = [value, self.constant(f"{name}.weight", layer.weight)]
         if layer.bias is not None:
             inputs.append(self.constant(f"{name}.bias", layer.bias))
