@@ -20,7 +20,11 @@ LEGACY_EOS_TOKEN_ID = 2
 
 @dataclass(frozen=True)
 class VitConfig:
-    """A vision transformer. Sizes in pixels; pictures and patches are square."""
+    """A vision transformer. Sizes in pixels; pictures and patches are square.
+
+    ``norm_pre``: a LayerNorm stands between embedding and blocks. ``class_token``: a learned token stands in front of
+    the patches.
+    """
 
     image_size: int
     patch_size: int
@@ -30,11 +34,13 @@ class VitConfig:
     mlp_width: int
     activation: Activation
     eps: float
+    norm_pre: bool = True
+    class_token: bool = True
 
     @property
     def tokens(self) -> int:
-        """Tokens per picture: the patches and the class token."""
-        return (self.image_size // self.patch_size) ** 2 + 1
+        """Tokens per picture: the patches and, if there is one, the class token."""
+        return (self.image_size // self.patch_size) ** 2 + int(self.class_token)
 
 
 @dataclass(frozen=True)

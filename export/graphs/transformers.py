@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import cast
 
 from onnx import TensorProto, helper
+from torch import nn
 
 from clipedge.export.graphs.nodes import GraphBuilder
 from clipedge.export.towers.blocks import Block, FusedAttention, PooledAttention
@@ -37,8 +38,7 @@ TakeToken = Callable[[str, str], str]
 def write_image_graph(tower: ImageTower, path: str | os.PathLike[str]) -> None:
     """Write ``pixels`` uint8 (batch, H, W, 3) RGB -> ``image_embeds`` float32 (batch, D), L2-normalised.
 
-    ``tower`` is the reference tower; it is simplified on the way and left as it is. Raises UsageError when the
-    weights do not fit into an ONNX file (2 GiB).
+    ``tower`` is the reference tower; it is simplified on the way and left as it is.
     """
     tower = simplify_image_tower(tower)
     graph = GraphBuilder()
@@ -59,8 +59,7 @@ def write_image_graph(tower: ImageTower, path: str | os.PathLike[str]) -> None:
 def write_text_graph(tower: TextTower, path: str | os.PathLike[str]) -> None:
     """Write ``input_ids`` int64 (batch, context length) -> ``text_embeds`` float32 (batch, D), L2-normalised.
 
-    ``tower`` is the reference tower; it is simplified on the way and left as it is. Raises UsageError when the
-    weights do not fit into an ONNX file (2 GiB).
+    ``tower`` is the reference tower; it is simplified on the way and left as it is.
     """
     tower = simplify_text_tower(tower)
     graph = GraphBuilder()
@@ -98,12 +97,15 @@ def _image_embedding(graph: GraphBuilder, embedding: FoldedImageEmbedding, pixel
     cut = graph.node("Transpose", "embedding.cut", rows, perm=[0, 1, 3, 2, 4])
     patches = graph.reshape("embedding.patches", cut, 0, grid * grid, size * size * 3)
     patches = graph.linear("embedding.patch", embedding.patch, patches)
-    # A row of zeros in front makes room for the class token; its embedding is the first row of the constant.
-    padded = graph.node("Pad", "embedding.pad", patches, graph.integers(0, 1, 0, 0, 0, 0))
+    if len(embedding.tokens) > grid * grid:
+        # A row of zeros in front makes room for the class token; its embedding is the first row of the constant.
+        patches = graph.node("Pad", "embedding.pad", patches, graph.integers(0, 1, 0, 0, 0, 0))
     tokens = graph.constant("embedding.tokens", embedding.tokens[None])
-    hidden = graph.node("Add", "embedding.add", padded, tokens)
+    hidden = graph.node("Add", "embedding.add", patches, tokens)
     hidden = graph.reshape("embedding.flat", hidden, -1, embedding.tokens.shape[-1])
-    return graph.layer_norm("embedding.norm", embedding.norm, hidden)
+    if isinstance(embedding.norm, nn.LayerNorm):
+        hidden = graph.layer_norm("embedding.norm", embedding.norm, hidden)
+    return hidden
 
 
 def _text_embedding(graph: GraphBuilder, embedding: TextEmbedding, input_ids: str) -> str:

@@ -55,9 +55,11 @@ def fold_image_embedding(tower: ImageTower) -> ImageTower:
     weight = (weight / (255 * weight.new_tensor(embedding.std))).to(dtype)
     # From the weights as they were rounded: the other way the constant would carry their rounding errors.
     shift = (weight.double() * (255 * weight.new_tensor(embedding.mean, dtype=torch.float64))).sum((1, 2, 3))
-    tokens = embedding.position.double()
-    tokens = torch.cat([tokens[:1] + embedding.class_token.double(), tokens[1:] - shift]).to(dtype)
-    folded = FoldedImageEmbedding(tower.config.patch_size, _linear(weight.flatten(1), None), tokens, embedding.norm)
+    tokens = embedding.position.double() - shift
+    if embedding.class_token is not None:
+        tokens[0] = embedding.position[0].double() + embedding.class_token.double()
+    patch = _linear(weight.flatten(1), None)
+    folded = FoldedImageEmbedding(tower.config.patch_size, patch, tokens.to(dtype), embedding.norm)
     return ImageTower(tower.config, folded, _blocks(tower), tower.norm_post, tower.projection)
 
 

@@ -50,23 +50,27 @@ class ImageTower(Tower):
 
 
 class ImageEmbedding(nn.Module):
-    """Pixels to tokens: normalise, cut into patches (a convolution), add class token and positions, LayerNorm."""
+    """Pixels to tokens: normalise, cut into patches (a convolution), add class token and positions, LayerNorm.
+
+    The patch convolution has no bias: that of a checkpoint is part of the positions.
+    """
 
     def __init__(self, config: VitConfig, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.mean, self.std = preprocessing.mean, preprocessing.std
         self.patch = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size, bias=False)
-        self.class_token = nn.Parameter(torch.empty(config.width))
+        self.class_token = nn.Parameter(torch.empty(config.width)) if config.class_token else None
         self.position = nn.Parameter(torch.empty(config.tokens, config.width))
-        self.norm = nn.LayerNorm(config.width, config.eps)
+        self.norm = nn.LayerNorm(config.width, config.eps) if config.norm_pre else nn.Identity()
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, H, W, 3) uint8 to (B, T, W)."""
         mean, std = self.position.new_tensor(self.mean), self.position.new_tensor(self.std)
         normalised = (pixels.to(self.position) / 255 - mean) / std
-        patches = self.patch(normalised.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
-        class_token = self.class_token.expand(len(pixels), 1, -1)
-        hidden: torch.Tensor = self.norm(torch.cat([class_token, patches], dim=1) + self.position)
+        tokens = self.patch(normalised.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
+        if self.class_token is not None:
+            tokens = torch.cat([self.class_token.expand(len(pixels), 1, -1), tokens], dim=1)
+        hidden: torch.Tensor = self.norm(tokens + self.position)
         return hidden
 
 
@@ -76,7 +80,7 @@ class FoldedImageEmbedding(nn.Module):
     ``patch.weight`` is (W, patch * patch * 3), its columns ordered row, column, channel; ``tokens`` is (T, W).
     """
 
-    def __init__(self, patch_size: int, patch: nn.Linear, tokens: torch.Tensor, norm: nn.LayerNorm) -> None:
+    def __init__(self, patch_size: int, patch: nn.Linear, tokens: torch.Tensor, norm: nn.Module) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.patch = patch
@@ -89,6 +93,6 @@ class FoldedImageEmbedding(nn.Module):
         grid = pixels.shape[1] // size
         cut = pixels.to(self.tokens).reshape(-1, grid, size, grid, size, 3).transpose(2, 3)
         patches = self.patch(cut.reshape(-1, grid * grid, size * size * 3))
-        # A row of zeros makes room for the class token, whose embedding is the first row of `tokens`.
-        hidden: torch.Tensor = self.norm(F.pad(patches, (0, 0, 1, 0)) + self.tokens)
+        # A row of zeros makes room for the class token, if any; its embedding is the first row of `tokens`.
+        hidden: torch.Tensor = self.norm(F.pad(patches, (0, 0, len(self.tokens) - grid * grid, 0)) + self.tokens)
         return hidden
