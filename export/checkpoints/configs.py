@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Activation", "ImageConfig", "ModelConfig", "TextConfig", "VitConfig"]
+__all__ = ["Activation", "ImageConfig", "ModelConfig", "ResNetConfig", "TextConfig", "VitConfig"]
 
 # x * sigmoid(1.702 x), OpenAI's; the exact Gaussian error linear unit; and its approximation with a tanh.
 Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
@@ -44,6 +44,27 @@ class VitConfig:
 
 
 @dataclass(frozen=True)
+class ResNetConfig:
+    """OpenAI's modified ResNet. ``width`` is that of the stem, ``layers`` the blocks of each of the four stages,
+    ``heads`` those of the attention that pools the last stage's maps."""
+
+    image_size: int
+    width: int
+    layers: tuple[int, int, int, int]
+    heads: int
+
+    @property
+    def features(self) -> int:
+        """Channels behind the last stage: each doubles the width, and a block gives four times its width."""
+        return 32 * self.width
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the attention pool: the positions of the last stage's maps and their mean."""
+        return (self.image_size // 32) ** 2 + 1
+
+
+@dataclass(frozen=True)
 class TextConfig:
     """A text transformer. ``context_length`` is in tokens.
 
@@ -74,7 +95,7 @@ class TextConfig:
         return self.eos_token_id == LEGACY_EOS_TOKEN_ID
 
 
-ImageConfig: TypeAlias = VitConfig
+ImageConfig: TypeAlias = VitConfig | ResNetConfig
 
 
 @dataclass(frozen=True)
