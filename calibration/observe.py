@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 
-from clipedge.backends.onnxruntime import session_options
+from clipedge.calibration.storage import cpu_session
 from clipedge.errors import CheckpointError, UsageError
 
-__all__ = ["ROWS", "Observation", "WeighTokens", "cpu_session", "observe"]
+__all__ = ["ROWS", "Observation", "WeighTokens", "observe"]
 
 Floats = npt.NDArray[np.float32]
 # A batch of inputs -> how much each of its tokens matters, (batch, tokens), none negative.
@@ -87,7 +86,7 @@ def observe(
     Memory holds one batch's activations at a time, whatever the number of batches. Raises UsageError if there is no
     batch, CheckpointError for NaN or infinite activations.
     """
-    session = cpu_session(_with_outputs(model, tensors))
+    session = cpu_session(model, tensors)
     input_name = session.get_inputs()[0].name
     observers = {name: _Observer() for name in tensors}
     tokens: dict[str, int] = {}
@@ -105,18 +104,3 @@ def observe(
     if not tokens:
         raise UsageError("calibration got no inputs; give it some hundreds of pictures of the kind the camera will see")
     return {name: observer.observation(tokens[name]) for name, observer in observers.items()}
-
-
-def cpu_session(model: onnx.ModelProto) -> Any:
-    """An ONNX Runtime session on the CPU, with the runtime's own settings."""
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), sess_options=session_options(), providers=["CPUExecutionProvider"]
-    )
-
-
-def _with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """A copy of the model that also returns the named inner tensors."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in tensors)
-    return watched

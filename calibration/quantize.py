@@ -22,6 +22,7 @@ from clipedge.calibration.equalize import fold_scales, smoothing_places
 from clipedge.calibration.linears import PATCH_EMBED, Linear, constants_of, linear_layers
 from clipedge.calibration.observers import Range
 from clipedge.calibration.rounding import Scheme, activation_parameters, quantize_weight
+from clipedge.calibration.storage import without_constants
 
 __all__ = ["quantize"]
 
@@ -187,9 +188,8 @@ def _quantize_token_table(graph: _Graph) -> None:
 def _rebuilt(model: onnx.ModelProto, graph: _Graph) -> onnx.ModelProto:
     """``model`` with other nodes, and of the constants those that they use."""
     used = {name for node in graph.nodes for name in node.input}
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
+    result = without_constants(model)
+    del result.graph.node[:]
     result.graph.node.extend(graph.nodes)
     result.graph.initializer.extend(
         numpy_helper.from_array(value, name) for name, value in graph.constants.items() if name in used

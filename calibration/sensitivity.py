@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 from clipedge.calibration.calibrate import Calibration, LayerCalibration
 from clipedge.calibration.equalize import fold_scales, smoothing_places
 from clipedge.calibration.linears import PATCH_EMBED, Linear, constants_of, linear_layers
-from clipedge.calibration.observe import cpu_session
 from clipedge.calibration.rounding import Scheme, activation_parameters, restored_weight
+from clipedge.calibration.storage import cpu_session
 from clipedge.selftest import centred_cosines
 
 __all__ = ["LayerProfile", "layer_costs", "layer_profiles"]

@@ -17,6 +17,7 @@ from clipedge.calibration.calibrate import Calibration
 from clipedge.calibration.observe import WeighTokens
 from clipedge.calibration.quantize import quantize
 from clipedge.calibration.rounding import SCHEMES
+from clipedge.calibration.storage import save_model
 from clipedge.manifest import Precision, Target, TensorSpec, TowerName, Variant
 
 __all__ = ["SourceTower", "float_graph", "write_variant"]
@@ -47,7 +48,8 @@ def float_graph(tower: SourceTower, folder: Path) -> onnx.ModelProto:
     path = folder / f"{tower.name}.float.onnx"
     tower.write_graph(path)
     model = onnx.load(path)
-    path.unlink()
+    for file in folder.glob(f"{path.name}*"):  # and the weights beside it
+        file.unlink()
     return model
 
 
@@ -66,17 +68,17 @@ def write_variant(
     """
     described: Target = "any"
     if precision == "fp32":
-        name = f"{tower.name}.fp32.onnx"
-        onnx.save(graph, folder / name)
+        files = save_model(graph, folder / f"{tower.name}.fp32.onnx")
     else:
         assert calibration is not None
-        name, described = f"{tower.name}.int8.{target}.onnx", target
-        onnx.save(quantize(graph, calibration, SCHEMES[target], tower.pixel_mean, keep_float), folder / name)
+        described = target
+        quantized = quantize(graph, calibration, SCHEMES[target], tower.pixel_mean, keep_float)
+        files = save_model(quantized, folder / f"{tower.name}.int8.{target}.onnx")
     return Variant(
         tower=tower.name,
         precision=precision,
         target=described,
-        files=(file_entry(folder, name),),
+        files=tuple(file_entry(folder, name) for name in files),
         opset=next(item.version for item in graph.opset_import if item.domain in ("", "ai.onnx")),
         inputs=tuple(map(_tensor_spec, graph.graph.input)),
         outputs=tuple(map(_tensor_spec, graph.graph.output)),

@@ -199,7 +199,7 @@ def _reports(
                 towers={
                     name: tower_report(
                         towers[name].source.module,
-                        folder / tower.variant.files[0].path,
+                        [folder / entry.path for entry in tower.variant.files],
                         tower.parity,
                         before[name],
                         after[name],

@@ -78,13 +78,13 @@ def embed_source(encode: Encoder, batches: Iterable[npt.NDArray[Any]]) -> tuple[
 
 
 def tower_report(
-    tower: torch.nn.Module, file: Path, parity: Parity, source_latency_ms: float, exported_latency_ms: float
+    tower: torch.nn.Module, files: Iterable[Path], parity: Parity, source_latency_ms: float, exported_latency_ms: float
 ) -> TowerReport:
     """Parity, bytes and latency of one tower."""
     return TowerReport(
         parity=parity,
         source_bytes=sum(4 * parameter.numel() for parameter in tower.parameters()),
-        exported_bytes=file.stat().st_size,
+        exported_bytes=sum(file.stat().st_size for file in files),
         source_latency_ms=source_latency_ms,
         exported_latency_ms=exported_latency_ms,
     )

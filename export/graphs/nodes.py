@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import nn
 
-from clipedge.errors import UsageError
+from clipedge.calibration.storage import save_model
 from clipedge.export.checkpoints.configs import Activation
 
 __all__ = ["IR_VERSION", "OPSET", "GraphBuilder"]
@@ -28,9 +28,6 @@ __all__ = ["IR_VERSION", "OPSET", "GraphBuilder"]
 # Both are read by ONNX Runtime 1.23 and TensorRT 10.3; opset 19 is the first with Q/DQ to and from float16.
 OPSET = 19
 IR_VERSION = 10
-
-# An ONNX file is one protobuf message, which ends at 2 GiB; what is not weights fits the margin many times over.
-MAX_WEIGHT_BYTES = 2**31 - 2**24
 
 
 class GraphBuilder:
@@ -129,20 +126,12 @@ class GraphBuilder:
         return self.node("Mul", name, doubled, self.scalar(0.5))
 
     def write(self, path: Path, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-        """Write the graph with these inputs and outputs (value infos), and check the file against the standard.
-
-        Raises UsageError when the weights do not fit.
-        """
-        size = sum(array.nbytes for array in self._constants.values())
-        if size > MAX_WEIGHT_BYTES:
-            raise UsageError(
-                f"the float32 weights of {path.name} take {size / 2**30:.1f} GiB, an ONNX file holds 2 GiB; "
-                "export a smaller model"
-            )
+        """Write the graph with these inputs and outputs (value infos), and check the file against the standard."""
         graph = helper.make_graph(self._nodes, path.stem, inputs, outputs)
         opsets = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets, producer_name="clipedge")
         for name, array in self._constants.items():  # only now: make_graph and make_model would each copy them
             model.graph.initializer.add().CopyFrom(numpy_helper.from_array(array, name))
-        path.write_bytes(model.SerializeToString())
+        save_model(model, path)
+        del model  # the checker reads the file once more
         onnx.checker.check_model(str(path), full_check=True)

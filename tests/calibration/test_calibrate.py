@@ -12,9 +12,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from clipedge.calibration.calibrate import Calibration, calibrate, minmax_calibration, observe_layers
-from clipedge.calibration.observe import cpu_session
 from clipedge.calibration.quantize import quantize
 from clipedge.calibration.rounding import SCHEMES
+from clipedge.calibration.storage import cpu_session
 from clipedge.selftest import centred_cosines
 
 Floats = npt.NDArray[np.float32]

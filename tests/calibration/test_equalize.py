@@ -12,7 +12,8 @@ from onnx import numpy_helper
 
 from clipedge.calibration.equalize import Smoothing, fold_scales, smoothing_places, smoothing_scale
 from clipedge.calibration.linears import constants_of, linear_layers
-from clipedge.calibration.observe import cpu_session, observe
+from clipedge.calibration.observe import observe
+from clipedge.calibration.storage import cpu_session
 
 
 def places_of(model: onnx.ModelProto) -> list[Smoothing]:

@@ -15,10 +15,10 @@ from onnx.reference import ReferenceEvaluator
 
 from clipedge.backends.onnxruntime import session_options
 from clipedge.calibration.calibrate import Calibration, LayerCalibration
-from clipedge.calibration.observe import cpu_session
 from clipedge.calibration.observers import Range
 from clipedge.calibration.quantize import quantize
 from clipedge.calibration.rounding import SCHEMES, activation_parameters, quantize_weight
+from clipedge.calibration.storage import cpu_session
 from clipedge.errors import UsageError
 
 Floats = npt.NDArray[np.float32]

@@ -10,11 +10,11 @@ import pytest
 
 from clipedge.calibration.calibrate import Calibration
 from clipedge.calibration.linears import linear_layers
-from clipedge.calibration.observe import cpu_session
 from clipedge.calibration.observers import Range
 from clipedge.calibration.quantize import quantize
 from clipedge.calibration.rounding import SCHEMES
 from clipedge.calibration.sensitivity import layer_costs, layer_profiles
+from clipedge.calibration.storage import cpu_session
 from clipedge.errors import UsageError
 from clipedge.selftest import centred_cosines
 

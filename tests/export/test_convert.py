@@ -10,9 +10,9 @@ from onnx import numpy_helper
 from clipedge.calibration import scenes
 from clipedge.calibration.calibrate import Calibration
 from clipedge.calibration.linears import PATCH_EMBED, linear_layers
-from clipedge.calibration.observe import cpu_session
 from clipedge.calibration.quantize import quantize
 from clipedge.calibration.rounding import SCHEMES
+from clipedge.calibration.storage import cpu_session
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
 from clipedge.export.graphs import write_image_graph
 from clipedge.export.towers import build_image_tower

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from transformers import CLIPImageProcessorPil, CLIPModel
 
-from clipedge.errors import UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
-from clipedge.export.graphs import nodes, write_image_graph, write_text_graph
+from clipedge.export.graphs import write_image_graph, write_text_graph
 from clipedge.export.towers import build_image_tower, build_text_tower
 
 PARITY = 5e-6
@@ -205,12 +204,3 @@ def executed_operators(path: Path) -> Counter[str]:
     onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     graph = onnx.load(options.optimized_model_filepath).graph
     return Counter(f"{node.domain}.{node.op_type}".lstrip(".") for node in graph.node)
-
-
-def test_a_graph_beyond_two_gigabytes_is_refused(
-    make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(nodes, "MAX_WEIGHT_BYTES", 1000)
-    with pytest.raises(UsageError, match=r"image\.onnx take .* GiB, an ONNX file holds 2 GiB"):
-        write_image_graph(build_image_tower(load_checkpoint(make_clip())), tmp_path / "image.onnx")
-    assert not list(tmp_path.glob("*.onnx"))

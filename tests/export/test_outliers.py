@@ -14,9 +14,9 @@ from transformers import CLIPModel
 
 from clipedge.calibration import scenes
 from clipedge.calibration.calibrate import Calibration, calibrate, minmax_calibration, observe_layers
-from clipedge.calibration.observe import cpu_session
 from clipedge.calibration.quantize import quantize
 from clipedge.calibration.rounding import SCHEMES
+from clipedge.calibration.storage import cpu_session
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
 from clipedge.export.demo.outliers import CHANNELS, CONSTANT, write_outlier_twin
 from clipedge.export.proof import source_encoder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image
 
 import clipedge
-from clipedge.calibration import scenes
+from clipedge.calibration import scenes, storage
 from clipedge.cli import main
 from clipedge.errors import CheckpointError, UsageError
 from clipedge.export import export
@@ -113,6 +114,23 @@ def test_a_tar_with_unreadable_pictures_exports_and_names_them(
     assert report["zero_shot"]["samples"] == 29
     assert "1 of 60 pictures cannot be read and are left out" in err and "'004.png'" in err
     assert "1 of 30 pictures cannot be read and are left out" in err and r"'008\udcff.png'" in err
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_weights_beyond_one_file_lie_beside_the_graph(
+    backend: str, checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "MAX_INLINE_BYTES", 1000)
+    export(checkpoint, tmp_path / "bundle", precision="fp32", calibration_data=photos, text=False)
+    manifest = json.loads((tmp_path / "bundle" / "clipedge.json").read_text())
+    names = [entry["path"] for entry in manifest["variants"][0]["files"]]
+    assert names == ["image.fp32.onnx", "image.fp32.onnx.data"]
+    clip = clipedge.load(tmp_path / "bundle", backend=backend)
+    assert clip.encode_image(next(photos.rglob("*.png"))).shape == (1, manifest["embedding_dim"])
+    weights = tmp_path / "bundle" / names[1]
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(clipedge.BundleError, match=re.escape(names[1])):
+        clipedge.load(tmp_path / "bundle", backend=backend)
 
 
 def test_classes_that_are_numbers_count_the_labels(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
