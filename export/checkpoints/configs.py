@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Activation", "ImageConfig", "ModelConfig", "ResNetConfig", "TextConfig", "VitConfig"]
+__all__ = ["Activation", "FastVitConfig", "ImageConfig", "ModelConfig", "ResNetConfig", "TextConfig", "VitConfig"]
 
 # x * sigmoid(1.702 x), OpenAI's; the exact Gaussian error linear unit; and its approximation with a tanh.
 Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
@@ -65,6 +65,25 @@ class ResNetConfig:
 
 
 @dataclass(frozen=True)
+class FastVitConfig:
+    """A FastViT: convolutions in stages of falling resolution, with self-attention in the last of them.
+
+    ``widths`` are the channels and ``depths`` the blocks of each stage. The last ``attention_stages`` mix by
+    attention, with heads of 32 channels, behind a LayerNorm of ``norm_eps`` where that is given, and their positions
+    are encoded by a convolution. The downsampling in front of a stage in ``squeeze_stages`` has a
+    squeeze-and-excitation. The stem divides the resolution by four, each stage behind the first by two.
+    """
+
+    image_size: int
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    mlp_ratio: int
+    attention_stages: int
+    squeeze_stages: tuple[int, ...]
+    norm_eps: float | None = None
+
+
+@dataclass(frozen=True)
 class TextConfig:
     """A text transformer. ``context_length`` is in tokens.
 
@@ -95,7 +114,7 @@ class TextConfig:
         return self.eos_token_id == LEGACY_EOS_TOKEN_ID
 
 
-ImageConfig: TypeAlias = VitConfig | ResNetConfig
+ImageConfig: TypeAlias = VitConfig | ResNetConfig | FastVitConfig
 
 
 @dataclass(frozen=True)
