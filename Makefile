@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-export bench-haswell clean
+.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-export bench-large bench-haswell clean
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -42,6 +42,9 @@ bench-accuracy: $(VENV)/.export  ## what INT8 costs in accuracy: benchmarks/resu
 
 bench-export: $(VENV)/.test  ## time and memory of an INT8 export: benchmarks/results/export_cost.md, .json
 	$(BIN)/python benchmarks/export_cost.py
+
+bench-large: $(VENV)/.test  ## large models: ViT-L/14 in memory bounds, ViT-H/14 beyond 2 GiB: results/export_large.md, .json
+	$(BIN)/python benchmarks/export_large.py
 
 bench-haswell: $(VENV)/.test  ## INT8 on emulated processors without VNNI: benchmarks/results/haswell.md, .json
 	$(BIN)/python benchmarks/haswell.py

@@ -30,6 +30,7 @@ from PIL import Image
 from prepare import make_checkpoint
 
 from clipedge.calibration.scenes import labelled_scene, render
+from clipedge.manifest import Precision
 from clipedge.parallel import cores
 
 SHAPE, PATCH_SIZE = "ViT-B/32", 32
@@ -104,12 +105,13 @@ def _resident(process: str) -> int:
         return 0
 
 
-def export_once(checkpoint: Path, pictures: Path, output: Path) -> dict[str, Any]:
-    """The measured process: one export, and the samples of it."""
+def export_once(checkpoint: Path, pictures: Path, output: Path, precision: Precision) -> dict[str, Any]:
+    """The measured process: one export, and the samples of it. A checkpoint without tokenizer has no text tower."""
     sampler = StageSampler()
     from clipedge.export import export
 
-    report = export(checkpoint, output, precision="int8", target="x86", calibration_data=pictures, text=False)
+    text = (checkpoint / "tokenizer.json").exists()
+    report = export(checkpoint, output, precision=precision, target="x86", calibration_data=pictures, text=text)
     sampler.stop()
     parity = report.towers["image"].parity
     return {
@@ -123,10 +125,14 @@ def export_once(checkpoint: Path, pictures: Path, output: Path) -> dict[str, Any
     }
 
 
-def measured_export(checkpoint: Path, pictures: Path, scratch: Path) -> dict[str, Any]:
-    """Run ``export_once`` in a process of its own; adds its wall time and the kernel's peak of its memory."""
+def measured_export(checkpoint: Path, pictures: Path, scratch: Path, precision: Precision = "int8") -> dict[str, Any]:
+    """Run ``export_once`` in a process of its own; adds its wall time and the kernel's peak of its memory.
+
+    The bundle is left in ``scratch``.
+    """
     result = scratch / "result.json"
-    command = [sys.executable, __file__, "--export", *map(str, (checkpoint, pictures, scratch / "bundle", result))]
+    paths = map(str, (checkpoint, pictures, scratch / "bundle", result))
+    command = [sys.executable, __file__, "--precision", precision, "--export", *paths]
     begin = time.perf_counter()
     process = os.posix_spawn(sys.executable, command, os.environ)
     _, status, usage = os.wait4(process, 0)
@@ -245,11 +251,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="calibration pictures, even numbers")
     parser.add_argument("--export", type=Path, nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--precision", default="int8", help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     if args.export:
         *inputs, result = args.export
-        result.write_text(json.dumps(export_once(*inputs)), encoding="utf-8")
+        result.write_text(json.dumps(export_once(*inputs, args.precision)), encoding="utf-8")
         return
     found = measure(args.counts)
     targets, machine = judge(found), describe_machine()
