@@ -29,7 +29,7 @@ from clipedge.export.towers.text import TextEmbedding, TextTower, attention_mask
 from clipedge.export.towers.tower import Tower
 from clipedge.export.towers.vit import FoldedImageEmbedding, ImageTower
 
-__all__ = ["write_image_graph", "write_text_graph"]
+__all__ = ["attention", "write_image_graph", "write_text_graph"]
 
 # (name of the new value, value (B * T, W)) -> the pooled tokens (B, W)
 TakeToken = Callable[[str, str], str]
@@ -144,7 +144,7 @@ def _blocks(
             attended = _pooled_attention(graph, f"{name}.attn", block.attn, normed, tokens, take, mask_row)
             hidden = take(f"{name}.pooled", hidden)
         else:
-            attended = _attention(graph, f"{name}.attn", cast(FusedAttention, block.attn), normed, tokens, mask)
+            attended = attention(graph, f"{name}.attn", cast(FusedAttention, block.attn), normed, tokens, mask)
         hidden = graph.node("Add", f"{name}.add1", hidden, attended)
         mlp = graph.layer_norm(f"{name}.norm2", block.norm2, hidden)
         mlp = graph.linear(f"{name}.fc1", block.fc1, mlp)
@@ -153,7 +153,8 @@ def _blocks(
     return hidden
 
 
-def _attention(graph: GraphBuilder, name: str, attn: FusedAttention, hidden: str, tokens: int, mask: str | None) -> str:
+def attention(graph: GraphBuilder, name: str, attn: FusedAttention, hidden: str, tokens: int, mask: str | None) -> str:
+    """Self-attention, (B * T, W) to (B * T, W); ``mask`` (T, T) is added to the scores."""
     qkv = graph.linear(f"{name}.qkv", attn.qkv, hidden)
     query, key, value = graph.split(f"{name}.split", qkv, ("query", "key", "value"))
     mixed = _attend(graph, name, query, key, value, attn, (tokens, tokens), mask)
