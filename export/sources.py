@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from clipedge.calibration.observe import WeighTokens
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.convert import SourceTower
 from clipedge.export.graphs import write_image_graph, write_text_graph
 from clipedge.export.material import Material
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.streams import PixelStream, TokenStream
-from clipedge.export.towers import ImageTower, TextTower, build_image_tower
+from clipedge.export.towers import AnyImageTower, ImageTower, TextTower, build_image_tower
 
 __all__ = ["image_source", "text_source"]
 
@@ -26,7 +27,7 @@ def image_source(checkpoint: Checkpoint, calibration: PixelStream, proof: PixelS
         name="image",
         module=tower,
         write_graph=lambda path: write_image_graph(tower, path),
-        weigh=_ImageTokens(tower),
+        weigh=_weigh_image(tower),
         calibration=calibration,
         proof=proof,
         pixel_mean=[255 * mean for mean in checkpoint.preprocessing.mean],
@@ -44,16 +45,32 @@ def text_source(texts: SourceTexts, material: Material) -> SourceTower:
     )
 
 
+def _weigh_image(tower: AnyImageTower) -> WeighTokens:
+    if isinstance(tower, ImageTower) and tower.config.class_token:
+        return _ImageTokens(tower.config.tokens)
+    return _Positions(tower.config.tokens)
+
+
 @dataclass(frozen=True, eq=False)
 class _ImageTokens:
     """The class token, which is pooled, counts as much as all patches together."""
 
-    tower: ImageTower
+    tokens: int
 
     def __call__(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        weights = np.ones((len(pixels), self.tower.config.tokens))
-        weights[:, 0] = weights.shape[1] - 1
+        weights = np.ones((len(pixels), self.tokens))
+        weights[:, 0] = self.tokens - 1
         return weights
+
+
+@dataclass(frozen=True, eq=False)
+class _Positions:
+    """All positions count alike."""
+
+    tokens: int
+
+    def __call__(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        return np.ones((len(pixels), self.tokens))
 
 
 @dataclass(frozen=True, eq=False)

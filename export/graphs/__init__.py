@@ -1,5 +1,22 @@
 """A tower in torch -> an ONNX graph, after the exact simplifications."""
 
-from clipedge.export.graphs.transformers import write_image_graph, write_text_graph
+from __future__ import annotations
+
+import os
+
+from clipedge.export.graphs.resnet import write_resnet_graph
+from clipedge.export.graphs.transformers import write_text_graph, write_vit_graph
+from clipedge.export.towers import AnyImageTower, ResNetTower
 
 __all__ = ["write_image_graph", "write_text_graph"]
+
+
+def write_image_graph(tower: AnyImageTower, path: str | os.PathLike[str]) -> None:
+    """Write ``pixels`` uint8 (batch, H, W, 3) RGB -> ``image_embeds`` float32 (batch, D), L2-normalised.
+
+    ``tower`` is the reference tower; it is simplified on the way and left as it is.
+    """
+    if isinstance(tower, ResNetTower):
+        write_resnet_graph(tower, path)
+    else:
+        write_vit_graph(tower, path)

@@ -29,13 +29,13 @@ from clipedge.export.towers.text import TextEmbedding, TextTower, attention_mask
 from clipedge.export.towers.tower import Tower
 from clipedge.export.towers.vit import FoldedImageEmbedding, ImageTower
 
-__all__ = ["attention", "write_image_graph", "write_text_graph"]
+__all__ = ["attention", "write_text_graph", "write_vit_graph"]
 
 # (name of the new value, value (B * T, W)) -> the pooled tokens (B, W)
 TakeToken = Callable[[str, str], str]
 
 
-def write_image_graph(tower: ImageTower, path: str | os.PathLike[str]) -> None:
+def write_vit_graph(tower: ImageTower, path: str | os.PathLike[str]) -> None:
     """Write ``pixels`` uint8 (batch, H, W, 3) RGB -> ``image_embeds`` float32 (batch, D), L2-normalised.
 
     ``tower`` is the reference tower; it is simplified on the way and left as it is.

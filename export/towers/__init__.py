@@ -1,16 +1,19 @@
 """The canonical towers in torch, and the exact simplifications that make them cheaper."""
 
 from clipedge.export.towers.blocks import Block
-from clipedge.export.towers.build import build_image_tower, build_text_tower
+from clipedge.export.towers.build import AnyImageTower, build_image_tower, build_text_tower
+from clipedge.export.towers.resnet import ResNetTower
 from clipedge.export.towers.text import TextEmbedding, TextTower, attention_mask
 from clipedge.export.towers.tower import Tower
 from clipedge.export.towers.vit import FoldedImageEmbedding, ImageEmbedding, ImageTower
 
 __all__ = [
+    "AnyImageTower",
     "Block",
     "FoldedImageEmbedding",
     "ImageEmbedding",
     "ImageTower",
+    "ResNetTower",
     "TextEmbedding",
     "TextTower",
     "Tower",

@@ -9,23 +9,35 @@ are put together from their parts, so that a part can be swapped without touchin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
 from clipedge.export.checkpoints.checkpoint import Checkpoint
+from clipedge.export.checkpoints.configs import ImageConfig, ResNetConfig
+from clipedge.export.towers.resnet import ResNetTower, empty_resnet
 from clipedge.export.towers.text import TextTower, empty_text_tower
 from clipedge.export.towers.vit import ImageTower, empty_vit
+from clipedge.manifest import Preprocessing
 
-__all__ = ["build_image_tower", "build_text_tower"]
+__all__ = ["AnyImageTower", "build_image_tower", "build_text_tower"]
+
+AnyImageTower: TypeAlias = ImageTower | ResNetTower
 
 
-def build_image_tower(checkpoint: Checkpoint) -> ImageTower:
+def build_image_tower(checkpoint: Checkpoint) -> AnyImageTower:
     """The reference image tower: (B, H, W, 3) uint8 RGB to (B, D). Shares the checkpoint's float32 weights."""
     with torch.device("meta"):  # no memory and no time for random weights that are about to be replaced
-        tower = empty_vit(checkpoint.image, checkpoint.preprocessing, checkpoint.embed_dim)
+        tower = _empty_image_tower(checkpoint.image, checkpoint.preprocessing, checkpoint.embed_dim)
     _assign(tower, checkpoint.image_weights)
     return tower
+
+
+def _empty_image_tower(config: ImageConfig, preprocessing: Preprocessing, embed_dim: int) -> AnyImageTower:
+    if isinstance(config, ResNetConfig):
+        return empty_resnet(config, preprocessing, embed_dim)
+    return empty_vit(config, preprocessing, embed_dim)
 
 
 def build_text_tower(checkpoint: Checkpoint) -> TextTower:
