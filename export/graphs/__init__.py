@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
+from clipedge.export.graphs.fastvit import write_fastvit_graph
 from clipedge.export.graphs.resnet import write_resnet_graph
 from clipedge.export.graphs.transformers import write_text_graph, write_vit_graph
-from clipedge.export.towers import AnyImageTower, ResNetTower
+from clipedge.export.towers import AnyImageTower, FastVitTower, ResNetTower
 
 __all__ = ["write_image_graph", "write_text_graph"]
 
@@ -18,5 +19,7 @@ def write_image_graph(tower: AnyImageTower, path: str | os.PathLike[str]) -> Non
     """
     if isinstance(tower, ResNetTower):
         write_resnet_graph(tower, path)
+    elif isinstance(tower, FastVitTower):
+        write_fastvit_graph(tower, path)
     else:
         write_vit_graph(tower, path)

@@ -2,6 +2,7 @@
 
 from clipedge.export.towers.blocks import Block
 from clipedge.export.towers.build import AnyImageTower, build_image_tower, build_text_tower
+from clipedge.export.towers.fastvit import FastVitTower
 from clipedge.export.towers.resnet import ResNetTower
 from clipedge.export.towers.text import TextEmbedding, TextTower, attention_mask
 from clipedge.export.towers.tower import Tower
@@ -10,6 +11,7 @@ from clipedge.export.towers.vit import FoldedImageEmbedding, ImageEmbedding, Ima
 __all__ = [
     "AnyImageTower",
     "Block",
+    "FastVitTower",
     "FoldedImageEmbedding",
     "ImageEmbedding",
     "ImageTower",

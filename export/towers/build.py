@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from clipedge.export.checkpoints.checkpoint import Checkpoint
-from clipedge.export.checkpoints.configs import ImageConfig, ResNetConfig
+from clipedge.export.checkpoints.configs import FastVitConfig, ImageConfig, ResNetConfig
+from clipedge.export.towers.fastvit import FastVitTower, empty_fastvit
 from clipedge.export.towers.resnet import ResNetTower, empty_resnet
 from clipedge.export.towers.text import TextTower, empty_text_tower
 from clipedge.export.towers.vit import ImageTower, empty_vit
@@ -23,7 +24,7 @@ from clipedge.manifest import Preprocessing
 
 __all__ = ["AnyImageTower", "build_image_tower", "build_text_tower"]
 
-AnyImageTower: TypeAlias = ImageTower | ResNetTower
+AnyImageTower: TypeAlias = ImageTower | ResNetTower | FastVitTower
 
 
 def build_image_tower(checkpoint: Checkpoint) -> AnyImageTower:
@@ -37,6 +38,8 @@ def build_image_tower(checkpoint: Checkpoint) -> AnyImageTower:
 def _empty_image_tower(config: ImageConfig, preprocessing: Preprocessing, embed_dim: int) -> AnyImageTower:
     if isinstance(config, ResNetConfig):
         return empty_resnet(config, preprocessing, embed_dim)
+    if isinstance(config, FastVitConfig):
+        return empty_fastvit(config, preprocessing, embed_dim)
     return empty_vit(config, preprocessing, embed_dim)
 
 
