@@ -19,7 +19,11 @@ from clipedge.errors import CheckpointError
 from clipedge.export.checkpoints.configs import ImageConfig, ModelConfig, TextConfig
 from clipedge.manifest import Preprocessing
 
-__all__ = ["Checkpoint", "ModelSource", "exp_logit_scale", "read_license", "space_id"]
+__all__ = ["Checkpoint", "ModelSource", "UnsupportedArchitectureError", "exp_logit_scale", "read_license", "space_id"]
+
+
+class UnsupportedArchitectureError(CheckpointError):
+    """A sound checkpoint that no reader here knows; the library that the model comes from may know it."""
 
 
 @dataclass(frozen=True)

@@ -198,14 +198,15 @@ def refuse(model: str | Path, message: str) -> None:
 def test_paths_that_are_no_folder(clip: Path, tmp_path: Path) -> None:
     refuse(tmp_path / "nowhere", "there is no folder .*nowhere; expected the path")
     refuse("openai/clip-vit-base-patch32", "this version downloads none, so fetch it and pass the local folder")
-    refuse(clip / WEIGHTS, "is a file; expected a Hugging Face CLIP folder")
+    refuse(clip / WEIGHTS, "expected a CLIP with the tensors of OpenAI's or OpenCLIP's, found no text_projection ")
+    refuse(clip / "config.json", "is no folder and no file of weights")
     refuse(tmp_path, "has no config.json; expected a Hugging Face CLIP folder")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "siglip"}, "model_type is 'siglip'; this version exports 'clip' only"),
+        ({"model_type": "blip"}, "model_type is 'blip'; this version exports 'clip'"),
         ({"vision_config": {"hidden_act": "relu"}}, "vision_config.hidden_act: expected .*gelu.*found 'relu'"),
         ({"vision_config": {"patch_size": 30}}, "vision_config.patch_size: expected a divisor of image_size = 224"),
         ({"vision_config": {"num_channels": 1}}, "vision_config.num_channels: expected 3"),
