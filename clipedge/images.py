@@ -94,8 +94,9 @@ def preprocess(
     """Decode, resize and crop. Returns uint8 RGB of shape (N, height, width, 3), C-contiguous.
 
     Method: the shorter side is scaled to ``shortest_edge`` and the longer one to ``int(shortest_edge * long /
-    short)`` pixels with Pillow's filter; then ``height`` x ``width`` is cut out at ``floor((size - crop) / 2)``,
-    black where the picture is smaller than that. ``resize="squash"`` scales both sides and cuts nothing.
+    short)`` pixels with Pillow's filter; then ``height`` x ``width`` is cut out at ``(size - crop) / 2``, rounded as
+    ``crop_offset`` says, black where the picture is smaller than that. ``resize="squash"`` scales both sides and cuts
+    nothing.
 
     At most ``threads`` threads work, None for one per core: on as many pictures at a time, and on the strips of a
     large one. Raises ImageError naming the picture, its path or ``images[3]``, the first one that is at fault.

@@ -44,6 +44,8 @@ class Preprocessing:
     ``resize="shortest-edge"`` scales the shorter side to ``shortest_edge`` and cuts ``height`` x ``width``
     from the centre; ``"squash"`` scales both sides to ``height`` x ``width`` whatever the aspect ratio.
     ``mean`` and ``std`` are per channel for pixels in [0, 1]; ``baked``: the graph applies them itself.
+    ``crop_offset`` tells where the centre's first pixel is when an odd number is cut off: half of it rounded
+    "down", as transformers has it, or "half-even", to the nearest even number, as torchvision has it.
     """
 
     height: Size
@@ -54,6 +56,7 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     baked: bool = True
+    crop_offset: Literal["down", "half-even"] = "down"
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,11 @@ def plan(size: tuple[int, int], preprocessing: Preprocessing) -> Fit:
     if preprocessing.resize == "squash":
         return Fit(width, height, 0, 0, width, height)
     resized_width, resized_height = _resized_size(size, preprocessing.shortest_edge)
-    left, top = (resized_width - width) // 2, (resized_height - height) // 2
+    half_even = preprocessing.crop_offset == "half-even"
+    left, top = (
+        round(surplus / 2) if half_even else surplus // 2
+        for surplus in (resized_width - width, resized_height - height)
+    )
     return Fit(resized_width, resized_height, left, top, left + width, top + height)
 
 

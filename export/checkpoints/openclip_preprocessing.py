@@ -51,6 +51,7 @@ def read_openclip_preprocessing(path: Path, values: Mapping[str, Any], image_siz
         interpolation=INTERPOLATIONS[interpolation],
         mean=mean,
         std=std,
+        crop_offset="half-even",  # torchvision's CenterCrop
     )
 
 

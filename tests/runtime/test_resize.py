@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
@@ -88,3 +90,13 @@ def test_fast_computes_what_exact_does_where_there_is_nothing_to_save() -> None:
 def test_a_draft_leaves_the_filter_half_as_much_again() -> None:
     assert draft_size(plan((1280, 720), CLIP)) == (597, 336)
     assert draft_size(plan((720, 1280), CLIP)) == (336, 597)
+
+
+@pytest.mark.parametrize(
+    ("offset", "lefts"), [("down", [0, 0, 1, 1, 2, 2, 3, 3]), ("half-even", [0, 0, 1, 2, 2, 2, 3, 4])]
+)
+def test_the_centre_of_an_odd_surplus(offset: str, lefts: list[int]) -> None:
+    """Surpluses 0 to 7; torchvision's CenterCrop computes int(round(surplus / 2.0))."""
+    settings = dataclasses.replace(CLIP, crop_offset=offset)
+    assert [plan((224 + surplus, 224), settings).left for surplus in range(8)] == lefts
+    assert [plan((224, 224 + surplus), settings).top for surplus in range(8)] == lefts
