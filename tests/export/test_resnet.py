@@ -30,7 +30,7 @@ from clipedge.export.towers.resnet import empty_resnet, fold_pixel_range
 from clipedge.manifest import Preprocessing
 
 EXACT = 1e-12
-PARITY = 5e-6
+PARITY = 2e-6
 EMBED_DIM = 20
 MEAN, STD = (0.48, 0.45, 0.31), (0.27, 0.16, 0.28)
 
@@ -112,7 +112,8 @@ def make_origin(config: ResNetConfig) -> Origin:
         elif tensor.ndim == 1:
             tensor.add_(0.2 * noise)
         elif tensor.ndim > 1:
-            tensor.copy_(noise * (0.1 if "position" in name else 1.5 / tensor[0].numel() ** 0.5))
+            gain = 1.0 if "proj" in name else 1.4  # a ReLU halves the power of what passes
+            tensor.copy_(noise * (0.1 if "position" in name else gain / tensor[0].numel() ** 0.5))
     return origin.double().requires_grad_(False)
 
 
@@ -179,7 +180,7 @@ def test_the_tower_is_exact(config: ResNetConfig, origin: Origin, pixels: torch.
     tower = build(config, canonical_resnet(stored_tensors(origin), config))
     expected = origin(pixels)
     assert distance(tower(pixels), expected) < EXACT
-    assert distance(expected, expected.roll(1, dims=0)) > 0.05  # the pictures can be told apart
+    assert distance(expected, expected.roll(1, dims=0)) > 0.01  # the pictures can be told apart
 
 
 def test_folded_weights_are_rounded_once(config: ResNetConfig, origin: Origin, tower: ResNetTower) -> None:
