@@ -25,8 +25,11 @@ __all__ = [
     "behind_norm",
     "canonical",
     "convolution",
+    "every_second",
     "identity",
+    "inputs_halved",
     "normalised",
+    "outputs_halved",
     "scaled",
     "subtracted",
     "transposed",
@@ -151,6 +154,36 @@ def scaled(layer: Layer, scale: str, shape: Shape) -> Layer:
         return _by_output(factor, weight) * weight, factor * bias
 
     return Layer({**layer.shapes, scale: shape}, fold)
+
+
+def every_second(layer: Layer, start: int) -> Layer:
+    """Every second output of ``layer``, from ``start``, 0 or 1."""
+
+    def fold(tensors: Tensors) -> Affine:
+        weight, bias = layer.fold(tensors)
+        return weight[start::2], bias[start::2]
+
+    return Layer(layer.shapes, fold)
+
+
+def inputs_halved(layer: Layer) -> Layer:
+    """``layer`` behind maps that are sorted by ``every_second``: all even channels, then all odd ones."""
+
+    def fold(tensors: Tensors) -> Affine:
+        weight, bias = layer.fold(tensors)
+        return torch.cat([weight[:, 0::2], weight[:, 1::2]], dim=1), bias
+
+    return Layer(layer.shapes, fold)
+
+
+def outputs_halved(layer: Layer) -> Layer:
+    """``layer`` with all its even outputs before all odd ones."""
+
+    def fold(tensors: Tensors) -> Affine:
+        weight, bias = layer.fold(tensors)
+        return torch.cat([weight[0::2], weight[1::2]]), torch.cat([bias[0::2], bias[1::2]])
+
+    return Layer(layer.shapes, fold)
 
 
 def _norm_shapes(norm: str, parts: Sequence[str], channels: int) -> dict[str, Shape]:

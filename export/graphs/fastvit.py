@@ -26,6 +26,7 @@ from clipedge.export.towers.fastvit import (
     FastVitTower,
     MixerBlock,
     SqueezeExcite,
+    TwinKernels,
 )
 
 __all__ = ["write_fastvit_graph"]
@@ -46,7 +47,7 @@ def write_fastvit_graph(tower: FastVitTower, path: str | os.PathLike[str]) -> No
         stage = cast(FastVitStage, module)
         size = size // 2 if stage.downsample is not None else size
         maps = _stage(graph, f"stages.{index}", stage, maps, size)
-    maps = graph.conv("final", tower.final.conv, maps)
+    maps = _twins(graph, "final.conv", tower.final.conv, maps)
     maps = _gelu(graph, "final.gelu", _squeeze(graph, "final.squeeze", tower.final.squeeze, maps))
     _embeds(graph, tower, maps)
     size = tower.config.image_size
@@ -96,11 +97,16 @@ def _stage(graph: GraphBuilder, name: str, stage: FastVitStage, maps: str, size:
 
 
 def _downsample(graph: GraphBuilder, name: str, downsample: Downsample, maps: str) -> str:
-    maps = graph.conv(f"{name}.large", downsample.large, maps)
+    maps = _twins(graph, f"{name}.large", downsample.large, maps)
     if downsample.squeeze is not None:
         maps = _squeeze(graph, f"{name}.squeeze", downsample.squeeze, maps)
     maps = graph.conv(f"{name}.point", downsample.point, _gelu(graph, f"{name}.gelu1", maps))
     return _gelu(graph, f"{name}.gelu2", maps)
+
+
+def _twins(graph: GraphBuilder, name: str, twins: TwinKernels, maps: str) -> str:
+    first = graph.conv(f"{name}.first", twins.first, maps)
+    return graph.node("Concat", name, first, graph.conv(f"{name}.second", twins.second, maps), axis=1)
 
 
 def _attention(graph: GraphBuilder, name: str, block: AttentionBlock, maps: str, size: int) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "FastVitTower",
     "MixerBlock",
     "SqueezeExcite",
+    "TwinKernels",
     "empty_fastvit",
 ]
 
@@ -94,9 +95,9 @@ class FastVitStage(nn.Module):
 
 
 class Downsample(nn.Module):
-    """A large kernel for each channel, squeeze-and-excitation where the stage has it, and a 1 x 1 convolution."""
+    """Two large kernels for each channel, squeeze-and-excitation where the stage has it, and a 1 x 1 convolution."""
 
-    def __init__(self, large: nn.Conv2d, squeeze: SqueezeExcite | None, point: nn.Conv2d) -> None:
+    def __init__(self, large: TwinKernels, squeeze: SqueezeExcite | None, point: nn.Conv2d) -> None:
         super().__init__()
         self.large, self.squeeze, self.point = large, squeeze, point
 
@@ -153,13 +154,28 @@ class ConvFfn(nn.Module):
 class Expansion(nn.Module):
     """Two kernels for each channel, whose maps squeeze-and-excitation scales."""
 
-    def __init__(self, conv: nn.Conv2d, squeeze: SqueezeExcite) -> None:
+    def __init__(self, conv: TwinKernels, squeeze: SqueezeExcite) -> None:
         super().__init__()
         self.conv, self.squeeze = conv, squeeze
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) to (B, 2 C, H, W)."""
         return F.gelu(self.squeeze(self.conv(maps)))
+
+
+class TwinKernels(nn.Module):
+    """Two kernels for each channel: the maps of all first kernels, then those of all second ones.
+
+    As one convolution, whose outputs alternate, engines have slow code for it only.
+    """
+
+    def __init__(self, first: nn.Conv2d, second: nn.Conv2d) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) to 2 C channels."""
+        return torch.cat([self.first(maps), self.second(maps)], dim=1)
 
 
 class SqueezeExcite(nn.Module):
@@ -178,7 +194,7 @@ def empty_fastvit(config: FastVitConfig, preprocessing: Preprocessing, embed_dim
     """The tower without its weights."""
     first, last = config.widths[0], config.widths[-1]
     stem = [_conv(3, first, 3, stride=2), _depthwise(first, 3, stride=2), _conv(first, first, 1)]
-    final = Expansion(_depthwise(last, 3, multiplier=2), _squeeze(2 * last, FINAL_SQUEEZE))
+    final = Expansion(_twins(last, 3), _squeeze(2 * last, FINAL_SQUEEZE))
     stages = [_stage(config, index) for index in range(len(config.widths))]
     return FastVitTower(config, preprocessing, stem, stages, final, nn.Linear(2 * last, embed_dim))
 
@@ -187,10 +203,8 @@ def _stage(config: FastVitConfig, index: int) -> FastVitStage:
     width, attends = config.widths[index], index >= len(config.widths) - config.attention_stages
     downsample = None
     if index:
-        inputs = config.widths[index - 1]
         squeeze = _squeeze(width, STAGE_SQUEEZE) if index in config.squeeze_stages else None
-        large = _depthwise(inputs, 7, stride=2, multiplier=width // inputs)
-        downsample = Downsample(large, squeeze, _conv(width, width, 1))
+        downsample = Downsample(_twins(config.widths[index - 1], 7, stride=2), squeeze, _conv(width, width, 1))
     block = _attention_block if attends else _mixer_block
     blocks = [block(config, width) for _ in range(config.depths[index])]
     return FastVitStage(downsample, _depthwise(width, 7) if attends else None, blocks)
@@ -221,5 +235,9 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2)
 
 
-def _depthwise(inputs: int, size: int, stride: int = 1, multiplier: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, multiplier * inputs, size, stride, padding=size // 2, groups=inputs)
+def _depthwise(width: int, size: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(width, width, size, stride, padding=size // 2, groups=width)
+
+
+def _twins(width: int, size: int, stride: int = 1) -> TwinKernels:
+    return TwinKernels(_depthwise(width, size, stride), _depthwise(width, size, stride))
