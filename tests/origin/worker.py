@@ -3,9 +3,10 @@
 ``python worker.py JOB`` is run by the Python of the environment ``.venv-origin`` (``make .venv-origin/.installed``),
 never by the tests' own: torchvision, which open_clip needs, breaks transformers beside this torch. JOB is a folder with
 ``job.json``: {"model": open_clip's name, "changes": of its configuration, "preprocess": of its preprocessing,
-"texts": [...] or "input_ids": [[...]]} and the pictures ``*.png``. Written into it: the model as an OpenCLIP folder
-(configuration, seeded random weights, CLIP's tokenizer), and ``origin.safetensors`` with ``image_embeds``,
-``text_embeds`` and ``logits``.
+"texts": [...] or "input_ids": [[...]], "openai": true} and the pictures ``*.png``. Written into it: the model as an
+OpenCLIP folder (configuration, seeded random weights, CLIP's tokenizer), and ``origin.safetensors`` with
+``image_embeds``, ``text_embeds``, ``logits`` and ``input_ids``. With "openai" the model is also written as OpenAI
+publishes its own, ``openai.pt`` and ``openai_state.pt``, and the answers are those of the former.
 """
 
 from __future__ import annotations
@@ -60,11 +61,31 @@ def randomise(model: torch.nn.Module) -> None:
 
 
 def write_tokenizer(open_clip: Any, folder: Path) -> None:
-    """CLIP's vocabulary in the files that Hugging Face folders have."""
+    """CLIP's vocabulary in the files that Hugging Face folders have, with the names that they use."""
     tokenizer = open_clip.tokenizer.SimpleTokenizer()
-    (folder / "vocab.json").write_text(json.dumps(tokenizer.encoder), encoding="utf-8")
+    names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    vocabulary = {names.get(token, token): index for token, index in tokenizer.encoder.items()}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     merges = [" ".join(pair) for pair in tokenizer.bpe_ranks]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]), encoding="utf-8")
+
+
+def through_openai_files(open_clip: Any, model: Any, folder: Path) -> Any:
+    """Write a TorchScript archive, half of it fp16, and a state dict of it; the model that open_clip reads of it."""
+    open_clip.model.convert_weights_to_lp(model)
+    halves = {name for name, value in model.state_dict().items() if value.dtype == torch.float16}
+    model.float()
+    size, length, vocabulary = model.visual.image_size, model.context_length, model.vocab_size
+    del model.context_length, model.vocab_size
+    for name, value in (("input_resolution", size[0]), ("context_length", length), ("vocab_size", vocabulary)):
+        model.register_buffer(name, torch.tensor(value))
+    archive = torch.jit.trace(model, (torch.zeros(1, 3, *size), torch.zeros(1, length, dtype=torch.int64)))
+    for name, parameter in archive.named_parameters():
+        if name in halves:
+            parameter.data = parameter.data.half()
+    archive.save(str(folder / "openai.pt"))
+    torch.save(dict(archive.state_dict()), folder / "openai_state.pt")
+    return open_clip.openai.load_openai_model(str(folder / "openai.pt"), precision="fp32", device="cpu").eval()
 
 
 def main(folder: Path) -> None:
@@ -88,6 +109,8 @@ def main(folder: Path) -> None:
         {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
     )
     write_tokenizer(open_clip, folder)
+    if job.get("openai"):
+        model = through_openai_files(open_clip, model, folder)
 
     transform = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
     pictures = torch.stack([transform(Image.open(path)) for path in sorted(folder.glob("*.png"))])
@@ -102,8 +125,9 @@ def main(folder: Path) -> None:
         bias = getattr(model, "logit_bias", None)
         if bias is not None:
             logits = logits + bias
-    found = {"image_embeds": image, "text_embeds": text, "logits": logits}
-    save_file({name: value.float().contiguous() for name, value in found.items()}, folder / "origin.safetensors")
+    found = {"image_embeds": image.float(), "text_embeds": text.float(), "logits": logits.float()}
+    found |= {"input_ids": input_ids}
+    save_file({name: value.contiguous() for name, value in found.items()}, folder / "origin.safetensors")
 
 
 if __name__ == "__main__":
