@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-export bench-large bench-haswell clean
+.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-haswell clean
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -39,6 +39,9 @@ bench-images: $(VENV)/.export  ## what the preprocessing modes cost, and what th
 
 bench-accuracy: $(VENV)/.export  ## what INT8 costs in accuracy: benchmarks/results/int8_accuracy.md, .json
 	$(BIN)/python benchmarks/int8_accuracy.py
+
+bench-families: $(VENV)/.test  ## the same for a small ResNet and SigLIP, trained here: results/families_accuracy.md, .json
+	$(BIN)/python benchmarks/families_accuracy.py
 
 bench-export: $(VENV)/.test  ## time and memory of an INT8 export: benchmarks/results/export_cost.md, .json
 	$(BIN)/python benchmarks/export_cost.py

@@ -35,7 +35,17 @@ from clipedge.export.demo.muon import Muon
 from clipedge.export.demo.pool import Pool, batches, draw_pool
 from clipedge.export.demo.tokenizer import END, START, train_tokenizer
 
-__all__ = ["Recipe", "build_model", "contrastive_loss", "embed_images", "embed_texts", "normalise", "train", "validate"]
+__all__ = [
+    "Recipe",
+    "build_model",
+    "contrastive_loss",
+    "embed_images",
+    "embed_texts",
+    "learning_rate",
+    "normalise",
+    "train",
+    "validate",
+]
 
 IMAGE_SIZE = 64
 CONTEXT_LENGTH = 32
@@ -106,7 +116,7 @@ def _optimize(model: CLIPModel, tokenizer: Tokenizer, pool: Pool, recipe: Recipe
         wordings = rng.integers(token_ids.shape[1], size=len(rows))
         texts = torch.from_numpy(token_ids[rows, wordings].astype(np.int64))
         pixels = normalise(pool.pictures[rows])
-        losses.append(_step(model, adamw, muon, pixels, texts, _learning_rate(step, recipe)))
+        losses.append(_step(model, adamw, muon, pixels, texts, learning_rate(step, recipe)))
         if step % recipe.report_every == 0 or step == recipe.steps:
             accuracy = validate(model, tokenizer, recipe.validation_scenes)
             held_out = validate(model, tokenizer, recipe.validation_scenes // 2, held_out_only=True)
@@ -228,7 +238,7 @@ def _optimizers(model: CLIPModel, recipe: Recipe) -> tuple[torch.optim.Optimizer
     return adamw, Muon(hidden, recipe.weight_decay)
 
 
-def _learning_rate(step: int, recipe: Recipe) -> float:
+def learning_rate(step: int, recipe: Recipe) -> float:
     """A linear rise over the warm-up, then a linear fall to zero at the last step."""
     rise = step / recipe.warmup
     fall = (recipe.steps + 1 - step) / max(1, recipe.steps - recipe.warmup)
