@@ -98,11 +98,13 @@ class Tokenizer:
         return np.array(ids, np.int64).reshape(len(texts), self.context_length)
 
 
-def bake_tokenizer(tokenizer_json: bytes, context_length: int, pad_token: str) -> bytes:
+def bake_tokenizer(
+    tokenizer_json: bytes, context_length: int, pad_token: str, pads_left: bool = False, needs_end: bool = True
+) -> bytes:
     """The same tokenizer, made to cut and pad every text to ``context_length`` tokens. Used at export.
 
-    Raises CheckpointError when it is damaged, when it has no ``pad_token``, or when it does not put a
-    start and an end token around a text (the towers look for the latter).
+    Raises CheckpointError when it is damaged, when it has no ``pad_token``, or when it ``needs_end`` (the tower looks
+    for the end of the text) and does not put a start and an end token around a text.
     """
     backend = _parse(tokenizer_json, CheckpointError, "fetch the checkpoint again")
     pad_id = backend.token_to_id(pad_token)
@@ -114,7 +116,7 @@ def bake_tokenizer(tokenizer_json: bytes, context_length: int, pad_token: str) -
     backend.no_truncation()
     backend.no_padding()
     around = backend.encode("").tokens
-    if len(around) != 2:
+    if needs_end and len(around) != 2:
         raise CheckpointError(
             f"expected a tokenizer that adds a start and an end token to a text, found {around}; "
             "only tokenizers of CLIP's convention are supported"
@@ -122,7 +124,8 @@ def bake_tokenizer(tokenizer_json: bytes, context_length: int, pad_token: str) -
     if pad_token not in {token.content for token in backend.get_added_tokens_decoder().values()}:
         backend.add_special_tokens([pad_token])  # transformers does, and so finds it inside texts as well
     backend.enable_truncation(context_length)
-    backend.enable_padding(length=context_length, pad_id=pad_id, pad_token=pad_token)
+    side = "left" if pads_left else "right"
+    backend.enable_padding(length=context_length, pad_id=pad_id, pad_token=pad_token, direction=side)
     baked: str = backend.to_str()
     return baked.encode()
 

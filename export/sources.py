@@ -16,7 +16,15 @@ from clipedge.export.graphs import write_image_graph, write_text_graph
 from clipedge.export.material import Material
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.streams import PixelStream, TokenStream
-from clipedge.export.towers import AnyImageTower, ImageTower, TextTower, build_image_tower
+from clipedge.export.towers import (
+    AnyImageTower,
+    AnyTextTower,
+    ImageTower,
+    TextTower,
+    TracedImageTower,
+    TracedTextTower,
+    build_image_tower,
+)
 
 __all__ = ["image_source", "text_source"]
 
@@ -39,16 +47,22 @@ def text_source(texts: SourceTexts, material: Material) -> SourceTower:
         name="text",
         module=texts.tower,
         write_graph=lambda path: write_text_graph(texts.tower, path),
-        weigh=_TextTokens(texts.tower),
+        weigh=_weigh_text(texts.tower),
         calibration=TokenStream(material.calibration_texts, texts.tokenizer, "calibrating the text tower"),
         proof=TokenStream(material.proof_texts, texts.tokenizer, "proving the text tower"),
     )
 
 
 def _weigh_image(tower: AnyImageTower) -> WeighTokens:
-    if isinstance(tower, ImageTower) and tower.config.class_token:
+    if isinstance(tower, TracedImageTower):
+        return _Positions(1)  # what its layers' rows are is not known: all of a picture's count alike
+    if isinstance(tower, ImageTower) and tower.config.pool == "class":
         return _ImageTokens(tower.config.tokens)
     return _Positions(tower.config.tokens)
+
+
+def _weigh_text(tower: AnyTextTower) -> WeighTokens:
+    return _Seen(tower.config.pad_token_id) if isinstance(tower, TracedTextTower) else _TextTokens(tower)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,3 +98,13 @@ class _TextTokens:
         places = np.arange(input_ids.shape[1])[None]
         seen = places < pooled if self.tower.config.causal else places != pooled
         return np.where(places == pooled, np.maximum(seen.sum(axis=1, keepdims=True), 1), seen).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """All tokens but the padding count alike: which of them is pooled is not known."""
+
+    pad_token_id: int
+
+    def __call__(self, input_ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        return (input_ids != self.pad_token_id).astype(np.float64)

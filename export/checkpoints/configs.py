@@ -10,7 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Activation", "FastVitConfig", "ImageConfig", "ModelConfig", "ResNetConfig", "TextConfig", "VitConfig"]
+__all__ = [
+    "Activation",
+    "AnyTextConfig",
+    "FastVitConfig",
+    "ImageConfig",
+    "ModelConfig",
+    "ResNetConfig",
+    "TextConfig",
+    "TracedImageConfig",
+    "TracedTextConfig",
+    "VitConfig",
+]
 
 # x * sigmoid(1.702 x), OpenAI's; the exact Gaussian error linear unit; and its approximation with a tanh.
 Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
@@ -23,7 +34,8 @@ class VitConfig:
     """A vision transformer. Sizes in pixels; pictures and patches are square.
 
     ``norm_pre``: a LayerNorm stands between embedding and blocks. ``class_token``: a learned token stands in front of
-    the patches.
+    the patches. ``pool``: what becomes the embedding, the class token or what one learned query with ``pool_heads``
+    heads finds in all tokens (``clipedge.export.towers.pooling``): "map" is SigLIP's head, "attentional" CoCa's.
     """
 
     image_size: int
@@ -36,6 +48,8 @@ class VitConfig:
     eps: float
     norm_pre: bool = True
     class_token: bool = True
+    pool: Literal["class", "map", "attentional"] = "class"
+    pool_heads: int = 8
 
     @property
     def tokens(self) -> int:
@@ -82,6 +96,11 @@ class FastVitConfig:
     squeeze_stages: tuple[int, ...]
     norm_eps: float | None = None
 
+    @property
+    def tokens(self) -> int:
+        """Positions of the last stage's maps, between which it attends."""
+        return (self.image_size >> (1 + len(self.widths))) ** 2
+
 
 @dataclass(frozen=True)
 class TextConfig:
@@ -114,7 +133,32 @@ class TextConfig:
         return self.eos_token_id == LEGACY_EOS_TOKEN_ID
 
 
-ImageConfig: TypeAlias = VitConfig | ResNetConfig | FastVitConfig
+@dataclass(frozen=True)
+class TracedImageConfig:
+    """An image tower that the library it comes from builds, and whose graph is traced.
+
+    ``architecture`` is that library's name for it, ``settings`` what its configuration says beyond that, as JSON.
+    """
+
+    library: Literal["transformers", "open_clip"]
+    architecture: str
+    settings: str
+    image_size: int
+
+
+@dataclass(frozen=True)
+class TracedTextConfig:
+    """A text tower that transformers builds; ``architecture`` and ``settings`` as in ``TracedImageConfig``."""
+
+    architecture: str
+    settings: str
+    context_length: int
+    pad_token_id: int
+    end_token_id: int
+
+
+ImageConfig: TypeAlias = VitConfig | ResNetConfig | FastVitConfig | TracedImageConfig
+AnyTextConfig: TypeAlias = TextConfig | TracedTextConfig
 
 
 @dataclass(frozen=True)
@@ -122,5 +166,5 @@ class ModelConfig:
     """Both towers and the dimension of the space they share."""
 
     image: ImageConfig
-    text: TextConfig
+    text: AnyTextConfig
     embed_dim: int

@@ -1,6 +1,6 @@
 """Reading a Hugging Face CLIP folder, without transformers.
 
-Expected in the folder: ``config.json``, ``model.safetensors`` (or its shards and their index),
+Expected in the folder: ``config.json``, the weights (``clipedge.export.checkpoints.hf_weights``),
 ``preprocessor_config.json``, for the text tower ``tokenizer.json``, and for the licence a model card ``README.md``.
 """
 
@@ -9,22 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipedge.export.checkpoints.checkpoint import Checkpoint, ModelSource, exp_logit_scale, read_license, space_id
+from clipedge.export.checkpoints.checkpoint import Checkpoint, ModelSource, exp_logit_scale, space_id
 from clipedge.export.checkpoints.configs import TextConfig, VitConfig
 from clipedge.export.checkpoints.hf_config import read_model_config
+from clipedge.export.checkpoints.hf_weights import open_folder_weights
+from clipedge.export.checkpoints.licenses import read_license
 from clipedge.export.checkpoints.preprocessing import read_preprocessing
-from clipedge.export.checkpoints.tensors import Shape, find_weight_files, hash_files, open_safetensors, read_tensors
+from clipedge.export.checkpoints.tensors import Shape, hash_files, read_tensors
 from clipedge.export.checkpoints.tokenizer import load_tokenizer_json, read_pad_token
 from clipedge.text import bake_tokenizer
 
-__all__ = ["read_clip_folder"]
+__all__ = ["Expected", "affine", "encoder_blocks", "read_clip_folder"]
 
 # Older transformers stored these index vectors (0, 1, 2, ...) as if they were weights.
 IGNORED_TENSORS = frozenset({"text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"})
 
 
 @dataclass(frozen=True)
-class _Expected:
+class Expected:
     """The Hugging Face name and shape of a canonical tensor."""
 
     source: str
@@ -39,12 +41,11 @@ def read_clip_folder(folder: Path, source: ModelSource) -> Checkpoint:
     """
     config = read_model_config(folder)
     preprocessing = read_preprocessing(folder, config.image.image_size)
-    files = find_weight_files(folder)
+    weights = open_folder_weights(folder, source)
     image = _image_tensors(config.image, config.embed_dim)
     text = _text_tensors(config.text, config.embed_dim)
     shapes = {expected.source: expected.shape for expected in (*image.values(), *text.values())}
-    stored = open_safetensors(files)
-    tensors = read_tensors(stored, {**shapes, "logit_scale": ()}, folder, IGNORED_TENSORS.__contains__)
+    tensors = read_tensors(weights.stored, {**shapes, "logit_scale": ()}, folder, IGNORED_TENSORS.__contains__)
     image_weights = {name: tensors[expected.source] for name, expected in image.items()}
     text_weights = {name: tensors[expected.source] for name, expected in text.items()}
     tokenizer = Path(source.tokenizer) if source.tokenizer else folder
@@ -61,7 +62,7 @@ def read_clip_folder(folder: Path, source: ModelSource) -> Checkpoint:
         activation="softmax",
         preprocessing=preprocessing,
         license=read_license(folder),
-        source_sha256=hash_files(files),
+        source_sha256=hash_files(weights.files),
         space_id=space_id(config, image_weights, text_weights),
         read_tokenizer=lambda: bake_tokenizer(
             load_tokenizer_json(tokenizer), config.text.context_length, read_pad_token(tokenizer)
@@ -69,33 +70,33 @@ def read_clip_folder(folder: Path, source: ModelSource) -> Checkpoint:
     )
 
 
-def _image_tensors(config: VitConfig, embed_dim: int) -> dict[str, _Expected]:
+def _image_tensors(config: VitConfig, embed_dim: int) -> dict[str, Expected]:
     width, patch = config.width, config.patch_size
     return {
-        "embedding.patch.weight": _Expected("vision_model.embeddings.patch_embedding.weight", (width, 3, patch, patch)),
-        "embedding.class_token": _Expected("vision_model.embeddings.class_embedding", (width,)),
-        "embedding.position": _Expected("vision_model.embeddings.position_embedding.weight", (config.tokens, width)),
-        **_affine("embedding.norm", "vision_model.pre_layrnorm", (width,)),  # sic
-        **_blocks("vision_model", config),
-        **_affine("norm_post", "vision_model.post_layernorm", (width,)),
-        "projection.weight": _Expected("visual_projection.weight", (embed_dim, width)),
+        "embedding.patch.weight": Expected("vision_model.embeddings.patch_embedding.weight", (width, 3, patch, patch)),
+        "embedding.class_token": Expected("vision_model.embeddings.class_embedding", (width,)),
+        "embedding.position": Expected("vision_model.embeddings.position_embedding.weight", (config.tokens, width)),
+        **affine("embedding.norm", "vision_model.pre_layrnorm", (width,)),  # sic
+        **encoder_blocks("vision_model", config),
+        **affine("norm_post", "vision_model.post_layernorm", (width,)),
+        "projection.weight": Expected("visual_projection.weight", (embed_dim, width)),
     }
 
 
-def _text_tensors(config: TextConfig, embed_dim: int) -> dict[str, _Expected]:
+def _text_tensors(config: TextConfig, embed_dim: int) -> dict[str, Expected]:
     width = config.width
     return {
-        "embedding.token": _Expected("text_model.embeddings.token_embedding.weight", (config.vocab_size, width)),
-        "embedding.position": _Expected(
+        "embedding.token": Expected("text_model.embeddings.token_embedding.weight", (config.vocab_size, width)),
+        "embedding.position": Expected(
             "text_model.embeddings.position_embedding.weight", (config.context_length, width)
         ),
-        **_blocks("text_model", config),
-        **_affine("norm_post", "text_model.final_layer_norm", (width,)),
-        "projection.weight": _Expected("text_projection.weight", (embed_dim, width)),
+        **encoder_blocks("text_model", config),
+        **affine("norm_post", "text_model.final_layer_norm", (width,)),
+        "projection.weight": Expected("text_projection.weight", (embed_dim, width)),
     }
 
 
-def _blocks(tower: str, config: VitConfig | TextConfig) -> dict[str, _Expected]:
+def encoder_blocks(tower: str, config: VitConfig | TextConfig) -> dict[str, Expected]:
     width, mlp_width = config.width, config.mlp_width
     parts: tuple[tuple[str, str, Shape], ...] = (
         ("norm1", "layer_norm1", (width,)),
@@ -107,16 +108,16 @@ def _blocks(tower: str, config: VitConfig | TextConfig) -> dict[str, _Expected]:
         ("fc1", "mlp.fc1", (mlp_width, width)),
         ("fc2", "mlp.fc2", (width, mlp_width)),
     )
-    tensors: dict[str, _Expected] = {}
+    tensors: dict[str, Expected] = {}
     for index in range(config.layers):
         for name, source, shape in parts:
-            tensors |= _affine(f"blocks.{index}.{name}", f"{tower}.encoder.layers.{index}.{source}", shape)
+            tensors |= affine(f"blocks.{index}.{name}", f"{tower}.encoder.layers.{index}.{source}", shape)
     return tensors
 
 
-def _affine(name: str, source: str, shape: Shape) -> dict[str, _Expected]:
+def affine(name: str, source: str, shape: Shape) -> dict[str, Expected]:
     """A weight and the bias that goes with its first dimension."""
     return {
-        f"{name}.weight": _Expected(f"{source}.weight", shape),
-        f"{name}.bias": _Expected(f"{source}.bias", shape[:1]),
+        f"{name}.weight": Expected(f"{source}.weight", shape),
+        f"{name}.bias": Expected(f"{source}.bias", shape[:1]),
     }

@@ -6,8 +6,8 @@ its ending. Every reader takes the path and the ``ModelSource`` and returns a ``
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -16,7 +16,11 @@ from clipedge.errors import CheckpointError
 from clipedge.export.checkpoints.checkpoint import Checkpoint, ModelSource, UnsupportedArchitectureError
 from clipedge.export.checkpoints.hf_config import read_model_type
 from clipedge.export.checkpoints.huggingface import read_clip_folder
+from clipedge.export.checkpoints.licenses import find_license, read_license
+from clipedge.export.checkpoints.locating import locate
 from clipedge.export.checkpoints.openclip import OPENCLIP_CONFIG, OPENCLIP_WEIGHTS, read_openclip_folder
+from clipedge.export.checkpoints.siglip import read_siglip2_folder, read_siglip_folder
+from clipedge.export.checkpoints.traced_transformers import read_with_transformers
 from clipedge.export.checkpoints.weights_file import read_weights_file
 
 __all__ = ["DEMO_CHECKPOINT", "load_checkpoint"]
@@ -26,36 +30,57 @@ DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo"
 Reader: TypeAlias = Callable[[Path, ModelSource], Checkpoint]
 
 # By the ``model_type`` of config.json.
-HUGGING_FACE_READERS: Mapping[str, Reader] = {"clip": read_clip_folder}
-
-WEIGHTS_ENDINGS = (".pt", ".pth", ".bin", ".safetensors")
+HUGGING_FACE_READERS: Mapping[str, Reader] = {
+    "clip": read_clip_folder,
+    "siglip": read_siglip_folder,
+    "siglip2": read_siglip2_folder,
+}
 
 
 def load_checkpoint(model: str | os.PathLike[str] | ModelSource) -> Checkpoint:
-    """Load a model: a folder in Hugging Face's or OpenCLIP's layout, or a file of weights.
+    """Load a model: a folder in Hugging Face's or OpenCLIP's layout, a file of weights, or such a model on a hub
+    ("owner/name", "owner/name@revision"); or an adapter that was trained on one.
 
     Raises CheckpointError when there is none, or it is damaged or of an architecture or preprocessing that is not
     supported.
     """
-    source = model if isinstance(model, ModelSource) else ModelSource(os.fspath(model))
-    path = _existing(source.model)
-    return _reader(path)(path, source)
-
-
-def _reader(path: Path) -> Reader:
-    """Who reads this folder or file. Raises CheckpointError where nobody does."""
-    if path.is_file():
-        return read_weights_file
-    if _is_openclip_folder(path):
-        return read_openclip_folder
-    model_type = read_model_type(path)
-    reader = HUGGING_FACE_READERS.get(str(model_type))
-    if reader is None:
-        raise UnsupportedArchitectureError(
-            f"{path / 'config.json'}: model_type is {model_type!r}; this version exports "
-            f"{', '.join(map(repr, HUGGING_FACE_READERS))}"
+    found = locate(model if isinstance(model, ModelSource) else ModelSource(os.fspath(model)))
+    layout, reader = _recognise(found.path)
+    if found.source.adapter and reader not in HUGGING_FACE_READERS.values():
+        raise CheckpointError(
+            f"{found.source.adapter} is an adapter for {found.path}, a {layout}; expected one for a "
+            "Hugging Face folder. Merge it where it was trained"
         )
-    return reader
+    checkpoint = reader(found.path, found.source)
+    return dataclasses.replace(
+        checkpoint,
+        name=found.name,
+        revision=found.revision,
+        license=_license(checkpoint.license, found.source.adapter),
+        layout=f"{layout}, an adapter merged into it" if found.source.adapter else layout,
+    )
+
+
+def _license(license: str | None, adapter: str | None) -> str | None:
+    """That of the model, or that of the adapter where it forbids more."""
+    own = read_license(Path(adapter)) if adapter else None
+    return own if license is None or find_license(own).restricts else license
+
+
+def _recognise(path: Path) -> tuple[str, Reader]:
+    """What this folder or file is, and who reads it. Raises CheckpointError where nobody does."""
+    if path.is_file():
+        return "file of weights", read_weights_file
+    if _is_openclip_folder(path):
+        return "OpenCLIP folder", read_openclip_folder
+    model_type = read_model_type(path)
+    if model_type is None:
+        raise UnsupportedArchitectureError(
+            f"{path / 'config.json'} names no model_type; expected {', '.join(HUGGING_FACE_READERS)}, or another CLIP "
+            "that transformers knows"
+        )
+    reader = HUGGING_FACE_READERS.get(str(model_type), read_with_transformers)
+    return f"Hugging Face folder ({model_type})", reader
 
 
 def _is_openclip_folder(folder: Path) -> bool:
@@ -68,20 +93,3 @@ def _is_openclip_folder(folder: Path) -> bool:
     if (folder / OPENCLIP_WEIGHTS).is_file() or not (folder / "config.json").is_file():
         return True
     return read_model_type(folder) not in HUGGING_FACE_READERS
-
-
-def _existing(model: str) -> Path:
-    path = Path(model)
-    if path.is_dir() or (path.is_file() and path.suffix in WEIGHTS_ENDINGS):
-        return path.resolve()
-    if path.exists():
-        raise CheckpointError(
-            f"{path} is no folder and no file of weights; expected the folder of a model, or a file that ends in "
-            f"{', '.join(WEIGHTS_ENDINGS)}"
-        )
-    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model):
-        raise CheckpointError(
-            f"there is no folder {path}; if {path} is a model on a hub: this version downloads none, "
-            "so fetch it and pass the local folder"
-        )
-    raise CheckpointError(f"there is no folder {path}; expected the path of a Hugging Face CLIP folder")

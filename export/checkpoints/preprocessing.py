@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,18 +11,33 @@ from clipedge.errors import CheckpointError
 from clipedge.export.checkpoints.sections import read_json
 from clipedge.manifest import Preprocessing
 
-__all__ = ["read_preprocessing"]
+__all__ = ["CLIP_PROCESSOR", "SIGLIP_PROCESSOR", "preprocessing_of", "read_preprocessing"]
 
-# transformers' CLIPImageProcessor writes nothing but these; its defaults are OpenAI's.
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
-PROCESSOR_TYPES = (
-    "CLIPImageProcessor",
-    "CLIPImageProcessorFast",
-    "CLIPImageProcessorPil",
-    "CLIPFeatureExtractor",
-)
+CLIP_PROCESSOR, SIGLIP_PROCESSOR = "CLIPImageProcessor", "SiglipImageProcessor"
+
+
+@dataclass(frozen=True)
+class _Defaults:
+    """What an image processor of transformers does where its file says nothing."""
+
+    center_crop: bool
+    size: int | Mapping[str, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+PROCESSORS: Mapping[str, _Defaults] = {
+    CLIP_PROCESSOR: _Defaults(center_crop=True, size=224, mean=OPENAI_MEAN, std=OPENAI_STD),
+    SIGLIP_PROCESSOR: _Defaults(
+        center_crop=False, size={"height": 224, "width": 224}, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+    ),
+}
+# Other names of a processor: in files that old versions wrote, and of the same thing in another library.
+OLD_NAMES = {"CLIPFeatureExtractor": CLIP_PROCESSOR}
+VARIANTS = ("Fast", "Pil")
 
 # Pillow's numbers (PIL.Image.Resampling). Box and Hamming exist, but no CLIP is known to use them.
 INTERPOLATIONS: Mapping[int, Literal["nearest", "lanczos", "bilinear", "bicubic"]] = {
@@ -32,8 +48,10 @@ INTERPOLATIONS: Mapping[int, Literal["nearest", "lanczos", "bilinear", "bicubic"
 }
 
 
-def read_preprocessing(folder: Path, image_size: int) -> Preprocessing:
+def read_preprocessing(folder: Path, image_size: int, processor: str = CLIP_PROCESSOR) -> Preprocessing:
     """Read how to prepare pictures for a tower that takes ``image_size`` x ``image_size`` pixels.
+
+    ``processor`` is what the model's pictures go through where the file does not name it.
 
     Like transformers, takes the ``image_processor`` of ``processor_config.json`` where there is one, and else
     ``preprocessor_config.json``. ``rescale_factor`` and the switches ``do_rescale`` and ``do_normalize`` end up in
@@ -41,9 +59,14 @@ def read_preprocessing(folder: Path, image_size: int) -> Preprocessing:
     runtime does not honour (it always resizes, and never pads).
     """
     path, values = _processor_settings(folder)
-    kind = values.get("image_processor_type") or values.get("feature_extractor_type") or PROCESSOR_TYPES[0]
-    if kind not in PROCESSOR_TYPES:
-        raise CheckpointError(f"{path}: the image processor is {kind!r}; expected CLIP's ({PROCESSOR_TYPES[0]})")
+    return preprocessing_of(path, values, image_size, processor)
+
+
+def preprocessing_of(
+    path: Path, values: Mapping[str, Any], image_size: int, processor: str = CLIP_PROCESSOR
+) -> Preprocessing:
+    """The same of a processor's settings, whoever read them; ``path`` is their file for the messages."""
+    defaults = _defaults(path, values, processor)
     if not values.get("do_resize", True):
         raise CheckpointError(f"{path}: do_resize is off; ClipEdge always resizes, expected true")
     if values.get("do_pad"):
@@ -53,8 +76,8 @@ def read_preprocessing(folder: Path, image_size: int) -> Preprocessing:
         raise CheckpointError(
             f"{path}: resample is {resample!r}; expected 0 (nearest), 1 (lanczos), 2 (bilinear) or 3 (bicubic)"
         )
-    resize, shortest_edge = _resize(path, values, image_size)
-    mean, std = _mean_and_std(path, values)
+    resize, shortest_edge = _resize(path, values, image_size, defaults)
+    mean, std = _mean_and_std(path, values, defaults)
     return Preprocessing(
         height=image_size,
         width=image_size,
@@ -64,6 +87,16 @@ def read_preprocessing(folder: Path, image_size: int) -> Preprocessing:
         mean=mean,
         std=std,
     )
+
+
+def _defaults(path: Path, values: Mapping[str, Any], processor: str) -> _Defaults:
+    found = str(values.get("image_processor_type") or values.get("feature_extractor_type") or processor)
+    name = OLD_NAMES.get(found, found)
+    for variant in VARIANTS:
+        name = name.removesuffix(variant)
+    if name not in PROCESSORS:
+        raise CheckpointError(f"{path}: the image processor is {found!r}; expected {' or '.join(PROCESSORS)}")
+    return PROCESSORS[name]
 
 
 def _processor_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -84,10 +117,12 @@ def _processor_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     return path, document
 
 
-def _resize(path: Path, values: Mapping[str, Any], image_size: int) -> tuple[Literal["shortest-edge", "squash"], int]:
-    size = _size(path, "size", values.get("size", 224), square=bool(values.get("default_to_square", False)))
+def _resize(
+    path: Path, values: Mapping[str, Any], image_size: int, defaults: _Defaults
+) -> tuple[Literal["shortest-edge", "squash"], int]:
+    size = _size(path, "size", values.get("size", defaults.size), square=bool(values.get("default_to_square", False)))
     crop = None
-    if values.get("do_center_crop", True):
+    if values.get("do_center_crop", defaults.center_crop):
         crop = _size(path, "crop_size", values.get("crop_size", 224), square=True)
         if crop != (image_size, image_size):
             raise CheckpointError(
@@ -131,7 +166,7 @@ def _size(path: Path, key: str, value: Any, square: bool) -> tuple[int] | tuple[
 
 
 def _mean_and_std(
-    path: Path, values: Mapping[str, Any]
+    path: Path, values: Mapping[str, Any], defaults: _Defaults
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     # transformers computes (p * rescale_factor - mean) / std on pixels p of 0 to 255. With f = 255 * rescale_factor
     # that is (p / 255 - mean / f) / (std / f).
@@ -145,8 +180,8 @@ def _mean_and_std(
         factor = 1.0  # files round 1/255; mean and std stay as they were written
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if values.get("do_normalize", True):
-        mean = _numbers(path, "image_mean", values.get("image_mean", OPENAI_MEAN))
-        std = _numbers(path, "image_std", values.get("image_std", OPENAI_STD))
+        mean = _numbers(path, "image_mean", values.get("image_mean", defaults.mean))
+        std = _numbers(path, "image_std", values.get("image_std", defaults.std))
     if min(std) <= 0:
         raise CheckpointError(f"{path}: image_std is {std}; expected numbers above zero")
     return _divided(mean, factor), _divided(std, factor)

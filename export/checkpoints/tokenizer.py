@@ -8,7 +8,15 @@ from typing import Any
 
 from clipedge.errors import CheckpointError
 
-__all__ = ["END", "START", "clip_tokenizer", "load_tokenizer_json", "read_pad_token", "with_clip_text_rules"]
+__all__ = [
+    "END",
+    "START",
+    "clip_tokenizer",
+    "load_tokenizer_json",
+    "parse_tokenizer",
+    "read_pad_token",
+    "with_clip_text_rules",
+]
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -34,14 +42,24 @@ def load_tokenizer_json(folder: Path) -> bytes:
     return _build_clip_tokenizer(folder)
 
 
-def read_pad_token(folder: Path) -> str:
-    """The token that fills up short texts, read where transformers reads it; CLIP's default when unnamed.
+def parse_tokenizer(path: Path) -> Any:
+    """The ``tokenizers.Tokenizer`` in a tokenizer.json. Raises CheckpointError when it is damaged."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"{path} is damaged ({error}); fetch the checkpoint again") from None
+
+
+def read_pad_token(folder: Path, default: str = END) -> str:
+    """The token that fills up short texts, read where transformers reads it; ``default``, CLIP's, when unnamed.
 
     special_tokens_map.json wins over tokenizer_config.json, unless the latter lists its added tokens itself.
     """
     token = _special_tokens(folder).get("pad_token")
     if token is None:
-        return END
+        return default
     content = token.get("content") if isinstance(token, dict) else token
     if not isinstance(content, str):
         raise CheckpointError(f"{folder}: pad_token is not a string but {content!r}; correct tokenizer_config.json")

@@ -42,10 +42,13 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(op_type, inputs, [name], name=name, **attributes))
         return name
 
-    def split(self, name: str, value: str, parts: Sequence[str]) -> list[str]:
-        """Cut the last axis into equal parts, named after their places in ``parts``."""
+    def split(self, name: str, value: str, parts: Sequence[str], sizes: Sequence[int] = ()) -> list[str]:
+        """Cut the last axis into parts, equal ones or of these sizes, named after their places in ``parts``."""
         outputs = [f"{name}.{part}" for part in parts]
-        node = helper.make_node("Split", [value], outputs, name=name, axis=-1, num_outputs=len(parts))
+        if sizes:
+            node = helper.make_node("Split", [value, self.integers(*sizes)], outputs, name=name, axis=-1)
+        else:
+            node = helper.make_node("Split", [value], outputs, name=name, axis=-1, num_outputs=len(parts))
         self._nodes.append(node)
         return outputs
 

@@ -24,6 +24,7 @@ from torch import nn
 
 from clipedge.export.graphs.nodes import GraphBuilder
 from clipedge.export.towers.blocks import Block, FusedAttention, PooledAttention
+from clipedge.export.towers.pooling import AttentionPooling, FoldedQueryAttention, Perceptron
 from clipedge.export.towers.simplify import simplify_image_tower, simplify_text_tower
 from clipedge.export.towers.text import TextEmbedding, TextTower, attention_mask
 from clipedge.export.towers.tower import Tower
@@ -51,6 +52,8 @@ def write_vit_graph(tower: ImageTower, path: str | os.PathLike[str]) -> None:
 
     hidden = _image_embedding(graph, cast(FoldedImageEmbedding, tower.embedding), "pixels", size)
     hidden = _blocks(graph, tower, hidden, tokens, take_first, mask=None, mask_row=None)
+    if tower.pooling is not None:
+        hidden = _attention_pooling(graph, tower.pooling, hidden, tokens)
     _embeds(graph, tower, hidden, "image_embeds")
     pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", size, size, 3])
     graph.write(Path(path), [pixels], [_embeds_info(tower, "image_embeds")])
@@ -92,6 +95,9 @@ def _image_embedding(graph: GraphBuilder, embedding: FoldedImageEmbedding, pixel
     """(B, H, W, 3) uint8 to (B * T, W)."""
     size = embedding.patch_size
     grid = image_size // size
+    if image_size % size:  # the patches do not cover the last rows and columns, like a convolution without padding
+        edge = graph.integers(grid * size, grid * size)
+        pixels = graph.node("Slice", "embedding.covered", pixels, graph.integers(0, 0), edge, graph.integers(1, 2))
     values = graph.node("Cast", "embedding.cast", pixels, to=TensorProto.FLOAT)
     rows = graph.reshape("embedding.rows", values, 0, grid, size, grid, size * 3)
     cut = graph.node("Transpose", "embedding.cut", rows, perm=[0, 1, 3, 2, 4])
@@ -205,13 +211,41 @@ def _attend(
     return graph.reshape(f"{name}.joined", merged, -1, width)
 
 
+def _attention_pooling(graph: GraphBuilder, pooling: AttentionPooling, hidden: str, tokens: int) -> str:
+    """(B * T, W) to (B, P)."""
+    attn, name = cast(FoldedQueryAttention, pooling.attn), "pooling.attn"
+    heads, width = attn.heads, attn.out.in_features
+    hidden = graph.layer_norm("pooling.norm", pooling.norm, hidden)
+    key_value = graph.linear(f"{name}.key_value", attn.key_value, hidden)
+    score, value = graph.split(f"{name}.split", key_value, ("score", "value"), (heads, width))
+    scores = graph.reshape(f"{name}.scores", score, -1, tokens, 1, heads)
+    weights = graph.node("Softmax", f"{name}.softmax", scores, axis=1)
+    weights = graph.node("Transpose", f"{name}.weights", weights, perm=[0, 3, 2, 1])  # (B, H, 1, T)
+    values = graph.reshape(f"{name}.value_heads", value, -1, tokens, heads, width // heads)
+    values = graph.node("Transpose", f"{name}.value_per_head", values, perm=[0, 2, 1, 3])
+    mixed = graph.node("MatMul", f"{name}.mixed", weights, values)  # (B, H, 1, P / H)
+    hidden = graph.linear(f"{name}.out", attn.out, graph.reshape(f"{name}.joined", mixed, -1, width))
+    if isinstance(pooling.perceptron, Perceptron):
+        hidden = _perceptron(graph, "pooling.perceptron", pooling.perceptron, hidden)
+    return hidden
+
+
+def _perceptron(graph: GraphBuilder, name: str, perceptron: Perceptron, hidden: str) -> str:
+    mlp = graph.layer_norm(f"{name}.norm", perceptron.norm, hidden)
+    mlp = graph.linear(f"{name}.fc1", perceptron.fc1, mlp)
+    mlp = graph.linear(f"{name}.fc2", perceptron.fc2, graph.activation(f"{name}.gelu", perceptron.activation, mlp))
+    return graph.node("Add", f"{name}.add", hidden, mlp)
+
+
 def _embeds(graph: GraphBuilder, tower: Tower, hidden: str, output: str) -> None:
     """(B, W) to the graph's output (B, D), L2-normalised."""
-    hidden = graph.layer_norm("norm_post", tower.norm_post, hidden)
-    embeds = graph.linear("projection", tower.projection, hidden)
-    norm = graph.node("ReduceL2", "projection.norm", embeds, graph.integers(-1), keepdims=1)
-    graph.node("Div", output, embeds, norm)
+    if isinstance(tower.norm_post, nn.LayerNorm):
+        hidden = graph.layer_norm("norm_post", tower.norm_post, hidden)
+    if isinstance(tower.projection, nn.Linear):
+        hidden = graph.linear("projection", tower.projection, hidden)
+    norm = graph.node("ReduceL2", "projection.norm", hidden, graph.integers(-1), keepdims=1)
+    graph.node("Div", output, hidden, norm)
 
 
 def _embeds_info(tower: Tower, name: str) -> object:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", tower.projection.out_features])
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", tower.embed_dim])

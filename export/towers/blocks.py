@@ -12,7 +12,7 @@ from torch import nn
 
 from clipedge.export.checkpoints.configs import Activation
 
-__all__ = ["Attention", "Block", "FusedAttention", "PooledAttention", "take_token"]
+__all__ = ["Attention", "Block", "FusedAttention", "PooledAttention", "activate", "attend", "take_token"]
 
 
 class Block(nn.Module):
@@ -35,7 +35,7 @@ class Block(nn.Module):
         """(B, T, W) to (B, T, W), or with PooledAttention to (B, 1, W): the token at ``position`` (B,)."""
         residual = take_token(hidden, position) if isinstance(self.attn, PooledAttention) else hidden
         hidden = residual + self.attn(self.norm1(hidden), position, mask)
-        mlp: torch.Tensor = self.fc2(_activate(self.fc1(self.norm2(hidden)), self.activation))
+        mlp: torch.Tensor = self.fc2(activate(self.fc1(self.norm2(hidden)), self.activation))
         return hidden + mlp
 
 
@@ -51,7 +51,7 @@ class Attention(nn.Module):
 
     def forward(self, hidden: torch.Tensor, position: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         query, key, value = self.query(hidden), self.key(hidden), self.value(hidden)
-        attended: torch.Tensor = self.out(_attend(query, key, value, self.heads, self.scale, mask))
+        attended: torch.Tensor = self.out(attend(query, key, value, self.heads, self.scale, mask))
         return attended
 
 
@@ -65,7 +65,7 @@ class FusedAttention(nn.Module):
 
     def forward(self, hidden: torch.Tensor, position: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         query, key, value = self.qkv(hidden).chunk(3, dim=-1)
-        attended: torch.Tensor = self.out(_attend(query, key, value, self.heads, self.scale, mask))
+        attended: torch.Tensor = self.out(attend(query, key, value, self.heads, self.scale, mask))
         return attended
 
 
@@ -81,11 +81,11 @@ class PooledAttention(nn.Module):
         query = self.query(take_token(hidden, position))
         key, value = self.key_value(hidden).chunk(2, dim=-1)
         row = None if mask is None else mask[position][:, None, None, :]
-        attended: torch.Tensor = self.out(_attend(query, key, value, self.heads, self.scale, row))
+        attended: torch.Tensor = self.out(attend(query, key, value, self.heads, self.scale, row))
         return attended
 
 
-def _attend(
+def attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -104,7 +104,7 @@ def take_token(hidden: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
     return hidden[torch.arange(len(hidden), device=hidden.device), position][:, None]
 
 
-def _activate(x: torch.Tensor, activation: Activation) -> torch.Tensor:
+def activate(x: torch.Tensor, activation: Activation) -> torch.Tensor:
     if activation == "quick_gelu":
         return x * torch.sigmoid(1.702 * x)
     return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")

@@ -14,12 +14,15 @@ from torch import nn
 
 from clipedge.export.towers import FoldedImageEmbedding, ImageEmbedding, ImageTower, TextTower
 from clipedge.export.towers.blocks import Attention, Block, FusedAttention, PooledAttention
+from clipedge.export.towers.pooling import AttentionPooling, FoldedQueryAttention, Perceptron, QueryAttention
 
 __all__ = [
     "fold_attention_biases",
     "fold_attention_scale",
     "fold_image_embedding",
     "fold_norms",
+    "fold_pooling",
+    "fold_query",
     "fuse_qkv",
     "pool_last_block",
     "simplify_image_tower",
@@ -31,7 +34,8 @@ TowerT = TypeVar("TowerT", ImageTower, TextTower)
 
 def simplify_image_tower(tower: ImageTower) -> ImageTower:
     """All steps that apply to an image tower, in the order they need."""
-    return _simplify_blocks(fold_image_embedding(tower))
+    tower = fold_image_embedding(tower)
+    return _simplify_blocks(tower) if tower.pooling is None else fold_query(fold_pooling(_simplify_all_tokens(tower)))
 
 
 def simplify_text_tower(tower: TextTower) -> TextTower:
@@ -40,7 +44,11 @@ def simplify_text_tower(tower: TextTower) -> TextTower:
 
 
 def _simplify_blocks(tower: TowerT) -> TowerT:
-    return pool_last_block(fold_attention_biases(fold_norms(fold_attention_scale(fuse_qkv(tower)))))
+    return pool_last_block(_simplify_all_tokens(tower))
+
+
+def _simplify_all_tokens(tower: TowerT) -> TowerT:
+    return fold_attention_biases(fold_norms(fold_attention_scale(fuse_qkv(tower))))
 
 
 def fold_image_embedding(tower: ImageTower) -> ImageTower:
@@ -60,7 +68,7 @@ def fold_image_embedding(tower: ImageTower) -> ImageTower:
         tokens[0] = embedding.position[0].double() + embedding.class_token.double()
     patch = _linear(weight.flatten(1), None)
     folded = FoldedImageEmbedding(tower.config.patch_size, patch, tokens.to(dtype), embedding.norm)
-    return ImageTower(tower.config, folded, _blocks(tower), tower.norm_post, tower.projection)
+    return ImageTower(tower.config, folded, _blocks(tower), tower.norm_post, tower.projection, tower.pooling)
 
 
 def fuse_qkv(tower: TowerT) -> TowerT:
@@ -104,7 +112,9 @@ def fold_norms(tower: TowerT) -> TowerT:
         return Block(norm1, attn, norm2, fc1, block.fc2, block.activation)
 
     folded = _map_blocks(tower, fold)
-    norm_post, projection = _fold_norm(tower.norm_post, tower.projection)
+    norm_post, projection = tower.norm_post, tower.projection
+    if isinstance(norm_post, nn.LayerNorm):
+        norm_post, projection = _fold_norm(norm_post, cast(nn.Linear, projection))
     return _rebuild(folded, _blocks(folded), norm_post, projection)
 
 
@@ -142,6 +152,36 @@ def pool_last_block(tower: TowerT) -> TowerT:
     return _rebuild(tower, [*others, _with_attention(last, pooled)], tower.norm_post, tower.projection)
 
 
+def fold_pooling(tower: ImageTower) -> ImageTower:
+    """Fold gain and bias of attention pooling's norms into the linear layers behind them."""
+    pooling = cast(AttentionPooling, tower.pooling)
+    attn, perceptron = cast(QueryAttention, pooling.attn), pooling.perceptron
+    norm, key = _fold_norm(pooling.norm, attn.key)
+    _, value = _fold_norm(pooling.norm, attn.value)
+    attn = QueryAttention(attn.query, key, value, attn.out, attn.heads, attn.scale)
+    if isinstance(perceptron, Perceptron):
+        bare, fc1 = _fold_norm(perceptron.norm, perceptron.fc1)
+        perceptron = Perceptron(bare, fc1, perceptron.fc2, perceptron.activation)
+    return _with_pooling(tower, AttentionPooling(norm, attn, perceptron))
+
+
+def fold_query(tower: ImageTower) -> ImageTower:
+    """Fold attention pooling's constant query into the keys, and the values' bias into the output projection's.
+
+    In each head, with q the query's part and K the keys', q (K x + b) = (q K) x + q b: one row instead of the matrix K,
+    and a number that is the same for all tokens, which softmax ignores. Needs ``fold_pooling`` before it.
+    """
+    pooling = cast(AttentionPooling, tower.pooling)
+    attn = cast(QueryAttention, pooling.attn)
+    dtype = attn.key.weight.dtype
+    query = (attn.query.double() * attn.scale).reshape(attn.heads, 1, -1)
+    score = (query @ attn.key.weight.double().reshape(attn.heads, query.shape[-1], -1)).squeeze(1)
+    bias = attn.out.bias.double() + attn.out.weight.double() @ attn.value.bias.double()
+    key_value = _linear(torch.cat([score.to(dtype), attn.value.weight]), None)
+    folded = FoldedQueryAttention(key_value, _linear(attn.out.weight, bias.to(dtype)), attn.heads)
+    return _with_pooling(tower, AttentionPooling(pooling.norm, folded, pooling.perceptron))
+
+
 def _fold_norm(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[nn.LayerNorm, nn.Linear]:
     """The norm without gain and bias, and the linear layer with them."""
     weight, dtype = linear.weight.double(), linear.weight.dtype
@@ -174,5 +214,16 @@ def _blocks(tower: ImageTower | TextTower) -> list[Block]:
     return [cast(Block, block) for block in tower.blocks]
 
 
-def _rebuild(tower: TowerT, blocks: list[Block], norm_post: nn.LayerNorm, projection: nn.Linear) -> TowerT:
-    return type(tower)(tower.config, tower.embedding, blocks, norm_post, projection)
+def _rebuild(
+    tower: TowerT,
+    blocks: list[Block],
+    norm_post: nn.LayerNorm | nn.Identity,
+    projection: nn.Linear | nn.Identity,
+) -> TowerT:
+    if isinstance(tower, ImageTower):
+        return ImageTower(tower.config, tower.embedding, blocks, norm_post, projection, tower.pooling)
+    return TextTower(tower.config, tower.embedding, blocks, norm_post, projection)
+
+
+def _with_pooling(tower: ImageTower, pooling: AttentionPooling) -> ImageTower:
+    return ImageTower(tower.config, tower.embedding, _blocks(tower), tower.norm_post, tower.projection, pooling)

@@ -32,6 +32,7 @@ def empty_text_tower(config: TextConfig, embed_dim: int) -> TextTower:
 class TextTower(Tower):
     """A transformer, pooled at one token that sees the whole text: its end, or the last of the context."""
 
+    config: TextConfig
     embedding: TextEmbedding
 
     def __init__(
@@ -39,8 +40,8 @@ class TextTower(Tower):
         config: TextConfig,
         embedding: TextEmbedding,
         blocks: Iterable[Block],
-        norm_post: nn.LayerNorm,
-        projection: nn.Linear,
+        norm_post: nn.LayerNorm | nn.Identity,
+        projection: nn.Linear | nn.Identity,
     ) -> None:
         super().__init__(embedding, blocks, norm_post, projection)
         self.config = config

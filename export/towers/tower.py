@@ -32,14 +32,19 @@ def transformer_block(config: VitConfig | TextConfig) -> Block:
 
 
 class Tower(nn.Module):
-    """What both towers share: embed, run the blocks, pool one token, project into the common space."""
+    """What both towers share: embed, run the blocks, pool one token, project into the common space.
+
+    Norm and projection are identities in a tower that pools in the common space already.
+    """
+
+    config: VitConfig | TextConfig
 
     def __init__(
         self,
         embedding: nn.Module,
         blocks: Iterable[Block],
-        norm_post: nn.LayerNorm,
-        projection: nn.Linear,
+        norm_post: nn.LayerNorm | nn.Identity,
+        projection: nn.Linear | nn.Identity,
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -51,7 +56,13 @@ class Tower(nn.Module):
         """(B, T, W) embedded tokens to (B, D), L2-normalised; ``position`` (B,) is the token to pool."""
         for block in self.blocks:
             hidden = block(hidden, position, mask)
-        if hidden.shape[1] > 1:  # the last block did not pool
-            hidden = take_token(hidden, position)
-        embeds: torch.Tensor = self.projection(self.norm_post(hidden))
+        embeds: torch.Tensor = self.projection(self.norm_post(self.pool(hidden, position)))
         return F.normalize(embeds.squeeze(1), dim=-1)
+
+    def pool(self, hidden: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """(B, T, W) to (B, 1, W); what the last block has pooled already is left as it is."""
+        return hidden if hidden.shape[1] == 1 else take_token(hidden, position)
+
+    @property
+    def embed_dim(self) -> int:
+        return self.projection.out_features if isinstance(self.projection, nn.Linear) else self.config.width

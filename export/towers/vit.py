@@ -10,6 +10,7 @@ from torch import nn
 
 from clipedge.export.checkpoints.configs import VitConfig
 from clipedge.export.towers.blocks import Block
+from clipedge.export.towers.pooling import AttentionPooling, attentional_pooler, map_head
 from clipedge.export.towers.tower import Tower, transformer_block
 from clipedge.manifest import Preprocessing
 
@@ -18,18 +19,21 @@ __all__ = ["FoldedImageEmbedding", "ImageEmbedding", "ImageTower", "empty_vit"]
 
 def empty_vit(config: VitConfig, preprocessing: Preprocessing, embed_dim: int) -> ImageTower:
     """The tower without its weights."""
-    return ImageTower(
-        config,
-        ImageEmbedding(config, preprocessing),
-        [transformer_block(config) for _ in range(config.layers)],
-        nn.LayerNorm(config.width, config.eps),
-        nn.Linear(config.width, embed_dim, bias=False),
-    )
+    embedding = ImageEmbedding(config, preprocessing)
+    blocks = [transformer_block(config) for _ in range(config.layers)]
+    if config.pool == "map":
+        return ImageTower(config, embedding, blocks, nn.Identity(), nn.Identity(), map_head(config))
+    pooled_width = embed_dim if config.pool == "attentional" else config.width
+    norm_post = nn.LayerNorm(pooled_width, config.eps)
+    projection = nn.Linear(pooled_width, embed_dim, bias=False)
+    pooling = attentional_pooler(config, embed_dim) if config.pool == "attentional" else None
+    return ImageTower(config, embedding, blocks, norm_post, projection, pooling)
 
 
 class ImageTower(Tower):
-    """A vision transformer, pooled at its class token, the first."""
+    """A vision transformer, pooled at its class token, the first, or by attention to all tokens."""
 
+    config: VitConfig
     embedding: ImageEmbedding | FoldedImageEmbedding
 
     def __init__(
@@ -37,16 +41,25 @@ class ImageTower(Tower):
         config: VitConfig,
         embedding: ImageEmbedding | FoldedImageEmbedding,
         blocks: Iterable[Block],
-        norm_post: nn.LayerNorm,
-        projection: nn.Linear,
+        norm_post: nn.LayerNorm | nn.Identity,
+        projection: nn.Linear | nn.Identity,
+        pooling: AttentionPooling | None = None,
     ) -> None:
         super().__init__(embedding, blocks, norm_post, projection)
         self.config = config
+        self.pooling = pooling
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, H, W, 3) uint8 RGB to (B, D), L2-normalised."""
         position = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
         return self.encode(self.embedding(pixels), position, None)
+
+    def pool(self, hidden: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """(B, T, W) to (B, 1, W), or with CoCa's pooling to (B, 1, D)."""
+        if self.pooling is None:
+            return super().pool(hidden, position)
+        pooled: torch.Tensor = self.pooling(hidden)
+        return pooled
 
 
 class ImageEmbedding(nn.Module):
@@ -91,7 +104,8 @@ class FoldedImageEmbedding(nn.Module):
         """(B, H, W, 3) uint8 to (B, T, W)."""
         size = self.patch_size
         grid = pixels.shape[1] // size
-        cut = pixels.to(self.tokens).reshape(-1, grid, size, grid, size, 3).transpose(2, 3)
+        covered = pixels[:, : grid * size, : grid * size].to(self.tokens)
+        cut = covered.reshape(-1, grid, size, grid, size, 3).transpose(2, 3)
         patches = self.patch(cut.reshape(-1, grid * grid, size * size * 3))
         # A row of zeros makes room for the class token, if any; its embedding is the first row of `tokens`.
         hidden: torch.Tensor = self.norm(F.pad(patches, (0, 0, len(self.tokens) - grid * grid, 0)) + self.tokens)
