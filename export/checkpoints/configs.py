@@ -97,9 +97,14 @@ class FastVitConfig:
     norm_eps: float | None = None
 
     @property
+    def stride(self) -> int:
+        """How many pixels high and wide a position of the last stage's maps is."""
+        return 2 ** (len(self.widths) + 1)
+
+    @property
     def tokens(self) -> int:
         """Positions of the last stage's maps, between which it attends."""
-        return (self.image_size >> (1 + len(self.widths))) ** 2
+        return (self.image_size // self.stride) ** 2
 
 
 @dataclass(frozen=True)
