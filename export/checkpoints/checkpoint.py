@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +15,10 @@ from typing import Any, Literal
 import torch
 
 from clipedge.errors import CheckpointError
-from clipedge.export.checkpoints.configs import ImageConfig, ModelConfig, TextConfig
+from clipedge.export.checkpoints.configs import AnyTextConfig, ImageConfig, ModelConfig
 from clipedge.manifest import Preprocessing
 
-__all__ = ["Checkpoint", "ModelSource", "UnsupportedArchitectureError", "exp_logit_scale", "read_license", "space_id"]
+__all__ = ["Checkpoint", "ModelSource", "UnsupportedArchitectureError", "exp_logit_scale", "space_id"]
 
 
 class UnsupportedArchitectureError(CheckpointError):
@@ -28,14 +27,17 @@ class UnsupportedArchitectureError(CheckpointError):
 
 @dataclass(frozen=True)
 class ModelSource:
-    """What a user named: a folder or a file, and what a file of weights alone does not say.
+    """What a user named: a folder, a file or a model on a hub, and what a file of weights alone does not say.
 
     ``arch``: the name of its architecture, for a bare state dict. ``tokenizer``: a file or folder with its tokenizer.
+    ``revision``: a branch, tag or commit on the hub. ``adapter``: the folder of an adapter that is merged into it.
     """
 
     model: str
     arch: str | None = None
     tokenizer: str | None = None
+    revision: str | None = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +46,16 @@ class Checkpoint:
 
     Weights are float32 under the towers' own parameter names (``clipedge.export.towers``). An image and a text
     match with probability ``activation(logit_scale * cosine + logit_bias)``. ``license`` is what the model card
-    says, None where it says nothing. ``source_sha256`` is the hash of the weights file, ``space_id`` that of the
-    embedding space (see ``space_id``); both in hex. ``read_tokenizer`` gives the bytes of a tokenizer.json that cuts
-    and pads to the context length.
+    says (``clipedge.export.checkpoints.licenses``), None where it says nothing. ``source_sha256`` is the hash of the
+    weights file, ``space_id`` that of the embedding space (see ``space_id``); both in hex. ``read_tokenizer`` gives the
+    bytes of a tokenizer.json that cuts and pads to the context length. ``layout`` tells in words what was read,
+    ``revision`` the commit of a model on a hub.
     """
 
     name: str
     source: ModelSource
     image: ImageConfig
-    text: TextConfig
+    text: AnyTextConfig
     embed_dim: int
     image_weights: Mapping[str, torch.Tensor]
     text_weights: Mapping[str, torch.Tensor]
@@ -64,6 +67,13 @@ class Checkpoint:
     source_sha256: str
     space_id: str
     read_tokenizer: Callable[[], bytes]
+    layout: str = ""
+    revision: str | None = None
+
+    @property
+    def pinned_name(self) -> str:
+        """The name, with the commit where there is one: what finds exactly this model again."""
+        return f"{self.name}@{self.revision}" if self.revision else self.name
 
     @cached_property
     def tokenizer_json(self) -> bytes:
@@ -79,17 +89,6 @@ def exp_logit_scale(place: Path, stored: float) -> float:
             f"{place}: logit_scale is {stored:.1f}, a logarithm; expected about 4.6 (a factor of 100) at most"
         )
     return math.exp(stored)
-
-
-def read_license(folder: Path) -> str | None:
-    """The ``license`` of the model card's front matter (the YAML between the first two lines of dashes)."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return None
-    text = card.read_text(encoding="utf-8", errors="replace")
-    front_matter = re.match(r"---\s*\n(.*?)\n---\s*(?:\n|$)", text, re.DOTALL)
-    found = front_matter and re.search(r"^license:[ \t]*[\"']?([^\"'\s#]+)", front_matter[1], re.MULTILINE)
-    return found[1] if found else None
 
 
 def space_id(
@@ -118,7 +117,7 @@ def space_id(
     return digest.hexdigest()
 
 
-def _fields(config: ImageConfig | TextConfig) -> dict[str, Any]:
+def _fields(config: ImageConfig | AnyTextConfig) -> dict[str, Any]:
     return {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)

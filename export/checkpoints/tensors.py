@@ -18,6 +18,7 @@ from clipedge.errors import CheckpointError
 from clipedge.export.checkpoints.sections import read_json
 
 __all__ = [
+    "WEIGHTS_FILE",
     "Shape",
     "Stored",
     "StoredTensor",
@@ -60,7 +61,7 @@ def find_weight_files(folder: Path, name: str = WEIGHTS_FILE) -> tuple[Path, ...
         return (folder / name,)
     index = folder / f"{name}.index.json"
     if not index.is_file():
-        raise _no_weights(folder, name)
+        raise CheckpointError(f"{folder} has no {name} (or {index.name}); expected a Hugging Face CLIP folder")
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no weight_map; fetch the checkpoint again")
@@ -69,15 +70,6 @@ def find_weight_files(folder: Path, name: str = WEIGHTS_FILE) -> tuple[Path, ...
         if Path(shard).name != shard or not (folder / shard).is_file():
             raise CheckpointError(f"{index} names the file {shard!r}, which is not in {folder}; fetch it again")
     return tuple(folder / shard for shard in sorted(names))
-
-
-def _no_weights(folder: Path, name: str) -> CheckpointError:
-    if name == WEIGHTS_FILE and (folder / "pytorch_model.bin").is_file():
-        return CheckpointError(
-            f"{folder} has its weights in pytorch_model.bin, a pickle, which can run code when opened; expected "
-            f"{WEIGHTS_FILE}. Convert it: transformers.CLIPModel.from_pretrained(folder).save_pretrained(new_folder)"
-        )
-    return CheckpointError(f"{folder} has no {name} (or {name}.index.json); expected a Hugging Face CLIP folder")
 
 
 def hash_files(files: Sequence[Path]) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 from clipedge.errors import CheckpointError, UsageError
 from clipedge.export.checkpoints.architectures import QUICK_GELU, architecture_named, architectures_like
-from clipedge.export.checkpoints.checkpoint import Checkpoint, ModelSource, read_license
+from clipedge.export.checkpoints.checkpoint import Checkpoint, ModelSource
+from clipedge.export.checkpoints.licenses import read_license
 from clipedge.export.checkpoints.openai import MARKS, infer_model, is_openai
 from clipedge.export.checkpoints.openclip import OpenClipFiles, openclip_checkpoint
 from clipedge.export.checkpoints.openclip_config import OpenClipModel, openclip_model

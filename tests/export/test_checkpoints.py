@@ -197,7 +197,6 @@ def refuse(model: str | Path, message: str) -> None:
 
 def test_paths_that_are_no_folder(clip: Path, tmp_path: Path) -> None:
     refuse(tmp_path / "nowhere", "there is no folder .*nowhere; expected the path")
-    refuse("openai/clip-vit-base-patch32", "this version downloads none, so fetch it and pass the local folder")
     refuse(clip / WEIGHTS, "expected a CLIP with the tensors of OpenAI's or OpenCLIP's, found no text_projection ")
     refuse(clip / "config.json", "is no folder and no file of weights")
     refuse(tmp_path, "has no config.json; expected a Hugging Face CLIP folder")
@@ -229,10 +228,19 @@ def test_a_config_that_is_no_json_object(clip: Path, content: bytes) -> None:
     refuse(clip, r"config\.json (cannot be read as JSON|holds no JSON object)")
 
 
-def test_weights_in_a_pickle_are_refused(clip: Path) -> None:
-    (clip / WEIGHTS).rename(clip / "pytorch_model.bin")
-    refuse(clip, "pytorch_model.bin, a pickle.*; expected model.safetensors. Convert it: ")
+def test_weights_in_a_pickle_are_read_where_there_is_nothing_else(clip: Path) -> None:
+    tensors, expected = load_file(clip / WEIGHTS), load_checkpoint(clip).space_id
+    torch.save(tensors, clip / "pytorch_model.bin")
+    (clip / WEIGHTS).unlink()
+    assert load_checkpoint(clip).space_id == expected
+    first, second = "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"
+    files = {name: second if name.startswith("text") else first for name in tensors}
+    for file in (first, second):
+        torch.save({name: tensor for name, tensor in tensors.items() if files[name] == file}, clip / file)
     (clip / "pytorch_model.bin").unlink()
+    (clip / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": files}))
+    assert load_checkpoint(clip).space_id == expected
+    (clip / "pytorch_model.bin.index.json").unlink()
     refuse(clip, "has no model.safetensors")
 
 
