@@ -23,13 +23,13 @@ from clipedge.errors import CheckpointError
 from clipedge.export.checkpoints.checkpoint import (
     Checkpoint,
     ModelSource,
-    UnsupportedArchitectureError,
     exp_logit_scale,
-    read_license,
     space_id,
 )
 from clipedge.export.checkpoints.configs import ModelConfig
 from clipedge.export.checkpoints.layouts import ImageLayout
+from clipedge.export.checkpoints.licenses import read_license
+from clipedge.export.checkpoints.mobileclip import mobileclip_layout
 from clipedge.export.checkpoints.openclip_config import OpenClipModel, openclip_model
 from clipedge.export.checkpoints.openclip_preprocessing import read_openclip_preprocessing
 from clipedge.export.checkpoints.openclip_tokenizer import read_openclip_tokenizer
@@ -42,13 +42,14 @@ from clipedge.export.checkpoints.tensors import (
     open_safetensors,
     read_tensors,
 )
+from clipedge.export.checkpoints.traced_openclip import traced_layout
 
 __all__ = [
     "OPENCLIP_CONFIG",
     "OPENCLIP_WEIGHTS",
     "OpenClipFiles",
     "openclip_checkpoint",
-    "openclip_image_reader",
+    "openclip_image_layout",
     "read_openclip_folder",
 ]
 
@@ -57,26 +58,25 @@ OPENCLIP_WEIGHTS = "open_clip_model.safetensors"
 # In OpenCLIP's own order. The last of them may also be in the layout of transformers or timm, beside the others.
 WEIGHTS_FILES = (OPENCLIP_WEIGHTS, "open_clip_pytorch_model.bin", "model.safetensors")
 
-ImageReader: TypeAlias = Callable[[OpenClipModel], ImageLayout]
+TimmReader: TypeAlias = Callable[[OpenClipModel, Stored], ImageLayout]
 
 # Patterns of timm's names of image towers, and who reads them.
-TIMM_READERS: Mapping[str, ImageReader] = {}
+TIMM_READERS: Mapping[str, TimmReader] = {"fastvit_mci[0-4]": mobileclip_layout}
 
 
-def openclip_image_reader(model: OpenClipModel) -> ImageReader:
-    """Who reads the image tower that ``vision_cfg`` describes.
+def openclip_image_layout(model: OpenClipModel, stored: Stored) -> ImageLayout:
+    """How a file with ``stored`` in it has the image tower that ``vision_cfg`` describes.
 
-    Raises UnsupportedArchitectureError, naming ``timm_model_name``, where nobody here does.
+    Of timm's towers, those not known here are built by open_clip.
     """
     timm_name = model.vision.values.get("timm_model_name")
     if timm_name is None:
-        return resnet_layout if isinstance(model.vision.values.get("layers"), (list, tuple)) else vit_layout
+        is_resnet = isinstance(model.vision.values.get("layers"), (list, tuple))
+        return resnet_layout(model) if is_resnet else vit_layout(model)
     for pattern, reader in TIMM_READERS.items():
         if re.fullmatch(pattern, str(timm_name)):
-            return reader
-    raise UnsupportedArchitectureError(
-        str(model.vision.refuse("timm_model_name", "an image tower that this version reads"))
-    )
+            return reader(model, stored)
+    return traced_layout(model)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ def openclip_checkpoint(
     license_name: str | None,
 ) -> Checkpoint:
     """The checkpoint of a model that ``model`` describes and ``files`` hold. Raises as ``read_openclip_folder``."""
-    image = openclip_image_reader(model)(model)
+    image = openclip_image_layout(model, files.stored)
     text = text_layout(model, "text." if "text.token_embedding.weight" in files.stored else "")
     has_bias = "logit_bias" in files.stored
     scalars = {name: _scalar_shape(files.stored, name) for name in ("logit_scale", *(["logit_bias"] * has_bias))}

@@ -15,20 +15,33 @@ import torch
 from torch import nn
 
 from clipedge.export.checkpoints.checkpoint import Checkpoint
-from clipedge.export.checkpoints.configs import FastVitConfig, ImageConfig, ResNetConfig
+from clipedge.export.checkpoints.configs import (
+    FastVitConfig,
+    ImageConfig,
+    ResNetConfig,
+    TracedImageConfig,
+    TracedTextConfig,
+)
+from clipedge.export.libraries import library_image_tower, library_text_tower
 from clipedge.export.towers.fastvit import FastVitTower, empty_fastvit
 from clipedge.export.towers.resnet import ResNetTower, empty_resnet
 from clipedge.export.towers.text import TextTower, empty_text_tower
+from clipedge.export.towers.traced import TracedImageTower, TracedTextTower
 from clipedge.export.towers.vit import ImageTower, empty_vit
 from clipedge.manifest import Preprocessing
 
-__all__ = ["AnyImageTower", "build_image_tower", "build_text_tower"]
+__all__ = ["AnyImageTower", "AnyTextTower", "build_image_tower", "build_text_tower"]
 
-AnyImageTower: TypeAlias = ImageTower | ResNetTower | FastVitTower
+AnyImageTower: TypeAlias = ImageTower | ResNetTower | FastVitTower | TracedImageTower
+AnyTextTower: TypeAlias = TextTower | TracedTextTower
 
 
 def build_image_tower(checkpoint: Checkpoint) -> AnyImageTower:
     """The reference image tower: (B, H, W, 3) uint8 RGB to (B, D). Shares the checkpoint's float32 weights."""
+    if isinstance(checkpoint.image, TracedImageConfig):
+        source = library_image_tower(checkpoint.image)
+        _assign(source, checkpoint.image_weights)
+        return TracedImageTower(checkpoint.image, source, checkpoint.preprocessing).eval()
     with torch.device("meta"):  # no memory and no time for random weights that are about to be replaced
         tower = _empty_image_tower(checkpoint.image, checkpoint.preprocessing, checkpoint.embed_dim)
     _assign(tower, checkpoint.image_weights)
@@ -43,8 +56,12 @@ def _empty_image_tower(config: ImageConfig, preprocessing: Preprocessing, embed_
     return empty_vit(config, preprocessing, embed_dim)
 
 
-def build_text_tower(checkpoint: Checkpoint) -> TextTower:
+def build_text_tower(checkpoint: Checkpoint) -> AnyTextTower:
     """The reference text tower: (B, T) int64 token ids to (B, D). Shares the checkpoint's float32 weights."""
+    if isinstance(checkpoint.text, TracedTextConfig):
+        source = library_text_tower(checkpoint.text)
+        _assign(source, checkpoint.text_weights)
+        return TracedTextTower(checkpoint.text, source).eval()
     with torch.device("meta"):
         tower = empty_text_tower(checkpoint.text, checkpoint.embed_dim)
     _assign(tower, checkpoint.text_weights)
