@@ -29,6 +29,8 @@ WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 # What ftfy takes out, and what it makes straight.
 CONTROLS = r"[\x00-\x08\x0B\x0E-\x1F\x7F\u206A-\u206F\uFEFF\uFFF9-\uFFFC]"
 SINGLE_QUOTES, DOUBLE_QUOTES = r"[\u02BC\u2018-\u201B]", r"[\u201C-\u201F]"
+# The one letter whose lower case depends on its place, which the library's Lowercase does not know.
+FINAL_SIGMA = r"(?<=\p{L})Σ(?!\p{L})"
 
 # OpenAI's vocabulary file: a line of comment, then merges, more of them than are used.
 MERGES_FILE = "bpe_simple_vocab_16e6.txt.gz"
@@ -118,6 +120,7 @@ def _build(vocabulary: dict[str, int], merges: list[tuple[str, str]], context_le
             normalizers.Replace(Regex(SINGLE_QUOTES), "'"),
             normalizers.Replace(Regex(DOUBLE_QUOTES), '"'),
             normalizers.NFC(),
+            normalizers.Replace(Regex(FINAL_SIGMA), "ς"),
             normalizers.Lowercase(),
         ]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,16 +15,42 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from clipedge.export.checkpoints import Checkpoint, load_checkpoint
+from clipedge.export.checkpoints import Checkpoint, ModelSource, load_checkpoint
+from clipedge.export.checkpoints.tokenizer import load_tokenizer_json
 from clipedge.export.graphs import write_image_graph, write_text_graph
 from clipedge.export.towers import build_image_tower, build_text_tower
 from clipedge.images import preprocess
-from clipedge.text import Tokenizer
+from clipedge.text import Tokenizer, TruncatedTextWarning
 
 AskOrigin = Callable[..., Path]
 Array = npt.NDArray[Any]
 
 TOLERANCE = 1e-5
+
+ODD_TEXTS = [
+    "It\u2019s a \u201cquoted\u201d farmer\u2019s market",
+    "HELLO\tWORLD\n\nnew",
+    "!!! wow!",
+    "!",
+    "caf\u00e9, cafe\u0301 and \u00fcn\u00efcode \U0001f642",
+    "123 4567 3.14",
+    "it's we're I'LL don't",
+    "\u65e5\u672c\u8a9e\u306e\u732b",
+    "\u0645\u0631\u062d\u0628\u0627",
+    "a <end_of_text> inside",
+    "a <|endoftext|> inside",
+    "\x00\x07bell\x7f",
+    "\u0130stanbul",
+    "\u1f48\u03b4\u03c5\u03c3\u03c3\u03b5\u03cd\u03c2",
+    "\u039f\u0394\u039f\u03a3 \u0391\u03a3\u0397\u039c\u0399 \u03a3",
+    "no\u00a0break \u2026 \u2014 dash",
+    "\ufefffoo_bar-baz\u2028line",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "   ",
+    "",
+    "word " * 200,
+    "x" * 400,
+]
 SHALLOW = {"vision_cfg": {"layers": 2}, "text_cfg": {"layers": 2}}
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -79,13 +107,21 @@ def run(graph: Path, inputs: Array) -> Array:
     return embeds
 
 
+def token_ids(checkpoint: Checkpoint, texts: list[str]) -> Array:
+    tokenizer = Tokenizer.from_file(checkpoint.tokenizer_json, checkpoint.text.context_length)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncatedTextWarning)
+        return tokenizer(texts)
+
+
 def answers(checkpoint: Checkpoint, pictures: Path, workspace: Path) -> tuple[Array, Array, Array]:
     """Embeddings of the folder's pictures and of its job's texts, and their logits."""
     pixels = preprocess(sorted(pictures.glob("*.png")), checkpoint.preprocessing)
     write_image_graph(build_image_tower(checkpoint), workspace / "image.onnx")
     write_text_graph(build_text_tower(checkpoint), workspace / "text.onnx")
     image = run(workspace / "image.onnx", pixels)
-    text = run(workspace / "text.onnx", load_file(pictures / "origin.safetensors")["input_ids"])
+    texts = json.loads((pictures / "job.json").read_text())["texts"]
+    text = run(workspace / "text.onnx", token_ids(checkpoint, texts))
     return image, text, checkpoint.logit_scale * image @ text.T + checkpoint.logit_bias
 
 
@@ -129,3 +165,17 @@ def test_openai_files_give_what_open_clip_gives(model: str, ask_origin: AskOrigi
     rounded = load_checkpoint(folder)
     for name, weight in archive.image_weights.items():
         torch.testing.assert_close(weight, rounded.image_weights[name], rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_tokenizers_of_all_kinds_give_open_clips_ids(ask_origin: AskOrigin, tmp_path: Path) -> None:
+    tiny = {"layers": 1, "width": 64}
+    changes = {"vision_cfg": {**tiny, "image_size": 64}, "text_cfg": {**tiny, "heads": 1}}
+    folder = ask_origin("ViT-S-32", changes=changes, texts=ODD_TEXTS)
+    (tmp_path / "tokenizer.json").write_bytes(load_tokenizer_json(folder))  # as transformers writes it
+    expected = load_file(folder / "origin.safetensors")["input_ids"]
+    for tokenizer in (None, tmp_path, tmp_path / "tokenizer.json", folder / "bpe_simple_vocab_16e6.txt.gz"):
+        source = ModelSource(str(folder), tokenizer=tokenizer and str(tokenizer))
+        found = token_ids(load_checkpoint(source), ODD_TEXTS)
+        for text, ids, expected_ids in zip(ODD_TEXTS, found, expected, strict=True):
+            np.testing.assert_array_equal(ids, expected_ids, err_msg=ascii(text))

@@ -12,6 +12,7 @@ publishes its own, ``openai.pt`` and ``openai_state.pt``, and the answers are th
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,21 +54,36 @@ def randomise(model: torch.nn.Module) -> None:
         for name, parameter in model.named_parameters():
             if parameter.ndim <= 1 and not name.startswith("logit"):
                 parameter.add_(noise(parameter, 0.1))
-        for name, buffer in model.named_buffers():
-            if name.endswith("running_mean"):
-                buffer.add_(noise(buffer, 0.1))
-            elif name.endswith("running_var"):
-                buffer.mul_(torch.exp(noise(buffer, 0.2)))
+            elif "layer_scale" in name:
+                parameter.add_(noise(parameter, 0.5))
+            elif name.startswith("visual.trunk.") and parameter.ndim == 4:  # timm's make all pictures look alike
+                parameter.copy_(noise(parameter, parameter[0].numel() ** -0.5))
+
+
+def normalise_activations(model: Any, pictures: torch.Tensor) -> None:
+    """Give every BatchNorm the statistics of these pictures, as training would; with those of a fresh model, and with
+    the gains of zero that some start with, all pictures look alike."""
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        for norm in norms:
+            norm.momentum = 1.0
+            norm.train()
+            if norm.weight.mean() < 0.5:
+                norm.weight.add_(1)
+        if norms:
+            model.encode_image(pictures)
+    model.eval()
 
 
 def write_tokenizer(open_clip: Any, folder: Path) -> None:
-    """CLIP's vocabulary in the files that Hugging Face folders have, with the names that they use."""
+    """CLIP's vocabulary in the files that Hugging Face folders have, with the names that they use, and in OpenAI's."""
     tokenizer = open_clip.tokenizer.SimpleTokenizer()
     names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
     vocabulary = {names.get(token, token): index for token, index in tokenizer.encoder.items()}
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     merges = [" ".join(pair) for pair in tokenizer.bpe_ranks]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]), encoding="utf-8")
+    shutil.copy(open_clip.tokenizer.default_bpe(), folder)
 
 
 def through_openai_files(open_clip: Any, model: Any, folder: Path) -> Any:
@@ -105,6 +121,9 @@ def main(folder: Path) -> None:
     torch.manual_seed(0)
     model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False).eval()
     randomise(model)
+    transform = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
+    pictures = torch.stack([transform(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+    normalise_activations(model, pictures)
     save_file(
         {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
     )
@@ -112,8 +131,6 @@ def main(folder: Path) -> None:
     if job.get("openai"):
         model = through_openai_files(open_clip, model, folder)
 
-    transform = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
-    pictures = torch.stack([transform(Image.open(path)) for path in sorted(folder.glob("*.png"))])
     if "input_ids" in job:
         input_ids = torch.tensor(job["input_ids"])
     else:
