@@ -1,9 +1,10 @@
 """A checkpoint -> its towers in torch, straight from its own tensors.
 
 They are the reference: the arithmetic of the original (Radford et al. 2021, "Learning Transferable Visual Models From
-Natural Language Supervision", arXiv 2103.00020), nothing rearranged. ``clipedge.export.towers.simplify`` swaps parts of
-a tower for cheaper ones that compute the same, and ``clipedge.export.graphs`` writes the result down as ONNX. Modules
-are put together from their parts, so that a part can be swapped without touching the tower it came from.
+Natural Language Supervision", arXiv 2103.00020), with nothing rearranged except in convolutional towers, whose
+BatchNorms are part of the weights as they are read. ``clipedge.export.towers.simplify`` swaps parts of a tower for
+cheaper ones that compute the same, and ``clipedge.export.graphs`` writes the result down as ONNX. Modules are put
+together from their parts, so that a part can be swapped without touching the tower it came from.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class ResNetTower(nn.Module):
     """A stem, four stages of blocks, and a pool."""
 
     def __init__(
-        self, config: ResNetConfig, stem: Stem, stages: Iterable[Iterable[Bottleneck]], pool: AttentionPool
+        self, config: ResNetConfig, stem: Stem, stages: Iterable[Iterable[nn.Module]], pool: AttentionPool
     ) -> None:
         super().__init__()
         self.config = config
