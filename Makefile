@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-haswell clean
+.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-haswell clean
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -48,6 +48,9 @@ bench-export: $(VENV)/.test  ## time and memory of an INT8 export: benchmarks/re
 
 bench-large: $(VENV)/.test  ## large models: ViT-L/14 in memory bounds, ViT-H/14 beyond 2 GiB: results/export_large.md, .json
 	$(BIN)/python benchmarks/export_large.py
+
+bench-families-speed: $(VENV)/.test $(ORIGIN)/.installed  ## image towers of several families: results/families_speed.md, .json
+	$(BIN)/python benchmarks/families_speed.py --origin $(ORIGIN)/bin/python
 
 bench-haswell: $(VENV)/.test  ## INT8 on emulated processors without VNNI: benchmarks/results/haswell.md, .json
 	$(BIN)/python benchmarks/haswell.py
