@@ -36,6 +36,7 @@ class VitConfig:
     ``norm_pre``: a LayerNorm stands between embedding and blocks. ``class_token``: a learned token stands in front of
     the patches. ``pool``: what becomes the embedding, the class token or what one learned query with ``pool_heads``
     heads finds in all tokens (``clipedge.export.towers.pooling``): "map" is SigLIP's head, "attentional" CoCa's.
+    ``conv_stem``: three convolutions, not one, make a token of a patch (``clipedge.export.towers.stem``).
     """
 
     image_size: int
@@ -50,6 +51,8 @@ class VitConfig:
     class_token: bool = True
     pool: Literal["class", "map", "attentional"] = "class"
     pool_heads: int = 8
+    conv_stem: bool = False
+    projection_bias: bool = False
 
     @property
     def tokens(self) -> int:
@@ -112,7 +115,8 @@ class TextConfig:
     """A text transformer. ``context_length`` is in tokens.
 
     ``causal``: a token sees itself and those before it, else all. ``pool``: the token that becomes the embedding, the
-    end of the text or the last of the context.
+    end of the text or the last of the context. ``class_token``: a learned token stands behind the text, as its last,
+    and padding is hidden (``clipedge.export.towers.text.hidden_keys``).
     """
 
     vocab_size: int
@@ -127,6 +131,12 @@ class TextConfig:
     causal: bool = True
     pool: Literal["end", "last"] = "end"
     projection_bias: bool = False
+    class_token: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Tokens per text: the context and, if there is one, the class token."""
+        return self.context_length + int(self.class_token)
 
     @property
     def pools_highest_id(self) -> bool:

@@ -23,10 +23,11 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from clipedge.export.graphs.nodes import GraphBuilder
+from clipedge.export.graphs.pooling import attention_pooling
 from clipedge.export.towers.blocks import Block, FusedAttention, PooledAttention
-from clipedge.export.towers.pooling import AttentionPooling, FoldedQueryAttention, Perceptron
 from clipedge.export.towers.simplify import simplify_image_tower, simplify_text_tower
-from clipedge.export.towers.text import TextEmbedding, TextTower, attention_mask
+from clipedge.export.towers.stem import STEM_SIZES, FoldedConvStem
+from clipedge.export.towers.text import HIDDEN, PAD_ID, TextEmbedding, TextTower, attention_mask
 from clipedge.export.towers.tower import Tower
 from clipedge.export.towers.vit import FoldedImageEmbedding, ImageTower
 
@@ -53,7 +54,7 @@ def write_vit_graph(tower: ImageTower, path: str | os.PathLike[str]) -> None:
     hidden = _image_embedding(graph, cast(FoldedImageEmbedding, tower.embedding), "pixels", size)
     hidden = _blocks(graph, tower, hidden, tokens, take_first, mask=None, mask_row=None)
     if tower.pooling is not None:
-        hidden = _attention_pooling(graph, tower.pooling, hidden, tokens)
+        hidden = attention_pooling(graph, tower.pooling, hidden, tokens)
     _embeds(graph, tower, hidden, "image_embeds")
     pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", size, size, 3])
     graph.write(Path(path), [pixels], [_embeds_info(tower, "image_embeds")])
@@ -67,7 +68,7 @@ def write_text_graph(tower: TextTower, path: str | os.PathLike[str]) -> None:
     tower = simplify_text_tower(tower)
     graph = GraphBuilder()
     hidden = _text_embedding(graph, tower.embedding, "input_ids")
-    tokens, width = tower.config.context_length, tower.config.width
+    tokens, width = tower.config.tokens, tower.config.width
     values = attention_mask(tower.config)
     mask = None if values is None else graph.constant("causal_mask", values)
     mask_row = None  # the last token sees all others
@@ -78,6 +79,10 @@ def write_text_graph(tower: TextTower, path: str | os.PathLike[str]) -> None:
             row = graph.reshape("pooled.row", position, 0, 1, 1)
             mask_row = graph.node("Gather", "pooled.mask_row", mask, row, axis=0)  # (B, 1, 1, T)
 
+    elif tower.config.class_token:
+        mask_row = _hidden_keys(graph, "input_ids")
+        mask = mask and graph.node("Add", "masked_keys.causal", mask, mask_row)
+
     def take_pooled(name: str, value: str) -> str:
         by_sample = graph.reshape(f"{name}.tokens", value, -1, tokens, width)
         if position:
@@ -86,7 +91,7 @@ def write_text_graph(tower: TextTower, path: str | os.PathLike[str]) -> None:
 
     hidden = _blocks(graph, tower, hidden, tokens, take_pooled, mask, mask_row)
     _embeds(graph, tower, hidden, "text_embeds")
-    shape = ["batch", tokens]
+    shape = ["batch", tower.config.context_length]
     input_ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, shape)
     graph.write(Path(path), [input_ids], [_embeds_info(tower, "text_embeds")])
 
@@ -99,10 +104,13 @@ def _image_embedding(graph: GraphBuilder, embedding: FoldedImageEmbedding, pixel
         edge = graph.integers(grid * size, grid * size)
         pixels = graph.node("Slice", "embedding.covered", pixels, graph.integers(0, 0), edge, graph.integers(1, 2))
     values = graph.node("Cast", "embedding.cast", pixels, to=TensorProto.FLOAT)
-    rows = graph.reshape("embedding.rows", values, 0, grid, size, grid, size * 3)
-    cut = graph.node("Transpose", "embedding.cut", rows, perm=[0, 1, 3, 2, 4])
-    patches = graph.reshape("embedding.patches", cut, 0, grid * grid, size * size * 3)
-    patches = graph.linear("embedding.patch", embedding.patch, patches)
+    if isinstance(embedding.patch, FoldedConvStem):
+        patches = _conv_stem(graph, embedding.patch, values, grid)
+    else:
+        rows = graph.reshape("embedding.rows", values, 0, grid, size, grid, size * 3)
+        cut = graph.node("Transpose", "embedding.cut", rows, perm=[0, 1, 3, 2, 4])
+        patches = graph.reshape("embedding.patches", cut, 0, grid * grid, size * size * 3)
+        patches = graph.linear("embedding.patch", embedding.patch, patches)
     if len(embedding.tokens) > grid * grid:
         # A row of zeros in front makes room for the class token; its embedding is the first row of the constant.
         patches = graph.node("Pad", "embedding.pad", patches, graph.integers(0, 1, 0, 0, 0, 0))
@@ -114,10 +122,26 @@ def _image_embedding(graph: GraphBuilder, embedding: FoldedImageEmbedding, pixel
     return hidden
 
 
+def _conv_stem(graph: GraphBuilder, stem: FoldedConvStem, values: str, grid: int) -> str:
+    """(B, H, W, 3) to (B, patches, W). What each kernel sees lies side by side after one transposition."""
+    small, middle, large = STEM_SIZES
+    rows = graph.reshape("embedding.rows", values, -1, large, middle, small, grid, large, middle, small * 3)
+    cut = graph.node("Transpose", "embedding.cut", rows, perm=[0, 4, 1, 5, 2, 6, 3, 7])
+    hidden = graph.reshape("embedding.patches", cut, -1, stem.first.in_features)
+    hidden = graph.activation("embedding.gelu1", "gelu", graph.linear("embedding.stem.first", stem.first, hidden))
+    hidden = graph.reshape("embedding.second", hidden, -1, stem.second.in_features)
+    hidden = graph.activation("embedding.gelu2", "gelu", graph.linear("embedding.stem.second", stem.second, hidden))
+    hidden = graph.reshape("embedding.third", hidden, -1, stem.third.in_features)
+    hidden = graph.linear("embedding.stem.third", stem.third, hidden)
+    return graph.reshape("embedding.stem", hidden, -1, grid * grid, stem.third.out_features)
+
+
 def _text_embedding(graph: GraphBuilder, embedding: TextEmbedding, input_ids: str) -> str:
     """(B, T) int64 to (B * T, W)."""
     table = graph.constant("embedding.token", embedding.token)
     tokens = graph.node("Gather", "embedding.lookup", table, input_ids, axis=0)
+    if embedding.class_token:  # a row of zeros behind makes room for it; its embedding is part of its position
+        tokens = graph.node("Pad", "embedding.pad", tokens, graph.integers(0, 0, 0, 0, 1, 0))
     position = graph.constant("embedding.position", embedding.position[None])
     hidden = graph.node("Add", "embedding.add", tokens, position)
     return graph.reshape("embedding.flat", hidden, -1, embedding.token.shape[-1])
@@ -131,6 +155,15 @@ def _end_of_text(graph: GraphBuilder, tower: TextTower, input_ids: str) -> str:
     # ArgMax returns the first of equals; ONNX Runtime has it for int32 but not for booleans.
     scores = graph.node("Cast", "pooled.cast", scores, to=TensorProto.INT32)
     return graph.node("ArgMax", "pooled.position", scores, axis=-1, keepdims=1)
+
+
+def _hidden_keys(graph: GraphBuilder, input_ids: str) -> str:
+    """(B, T - 1) token ids to (B, 1, 1, T): what to add to scores, as in ``towers.text.hidden_keys``."""
+    padding = graph.node("Equal", "masked_keys.padding", input_ids, graph.integers(PAD_ID))
+    hidden = graph.node("Cast", "masked_keys.cast", padding, to=TensorProto.FLOAT)
+    scores = graph.node("Mul", "masked_keys.scores", hidden, graph.scalar(HIDDEN))
+    moved = graph.node("Pad", "masked_keys.moved", scores, graph.integers(0, 1, 0, 0))
+    return graph.reshape("masked_keys", moved, 0, 1, 1, -1)
 
 
 def _blocks(
@@ -209,32 +242,6 @@ def _attend(
     mixed = graph.node("MatMul", f"{name}.mixed", weights, per_head("value", value, tokens, [0, 2, 1, 3]))
     merged = graph.node("Transpose", f"{name}.merged", mixed, perm=[0, 2, 1, 3])
     return graph.reshape(f"{name}.joined", merged, -1, width)
-
-
-def _attention_pooling(graph: GraphBuilder, pooling: AttentionPooling, hidden: str, tokens: int) -> str:
-    """(B * T, W) to (B, P)."""
-    attn, name = cast(FoldedQueryAttention, pooling.attn), "pooling.attn"
-    heads, width = attn.heads, attn.out.in_features
-    hidden = graph.layer_norm("pooling.norm", pooling.norm, hidden)
-    key_value = graph.linear(f"{name}.key_value", attn.key_value, hidden)
-    score, value = graph.split(f"{name}.split", key_value, ("score", "value"), (heads, width))
-    scores = graph.reshape(f"{name}.scores", score, -1, tokens, 1, heads)
-    weights = graph.node("Softmax", f"{name}.softmax", scores, axis=1)
-    weights = graph.node("Transpose", f"{name}.weights", weights, perm=[0, 3, 2, 1])  # (B, H, 1, T)
-    values = graph.reshape(f"{name}.value_heads", value, -1, tokens, heads, width // heads)
-    values = graph.node("Transpose", f"{name}.value_per_head", values, perm=[0, 2, 1, 3])
-    mixed = graph.node("MatMul", f"{name}.mixed", weights, values)  # (B, H, 1, P / H)
-    hidden = graph.linear(f"{name}.out", attn.out, graph.reshape(f"{name}.joined", mixed, -1, width))
-    if isinstance(pooling.perceptron, Perceptron):
-        hidden = _perceptron(graph, "pooling.perceptron", pooling.perceptron, hidden)
-    return hidden
-
-
-def _perceptron(graph: GraphBuilder, name: str, perceptron: Perceptron, hidden: str) -> str:
-    mlp = graph.layer_norm(f"{name}.norm", perceptron.norm, hidden)
-    mlp = graph.linear(f"{name}.fc1", perceptron.fc1, mlp)
-    mlp = graph.linear(f"{name}.fc2", perceptron.fc2, graph.activation(f"{name}.gelu", perceptron.activation, mlp))
-    return graph.node("Add", f"{name}.add", hidden, mlp)
 
 
 def _embeds(graph: GraphBuilder, tower: Tower, hidden: str, output: str) -> None:

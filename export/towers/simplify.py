@@ -15,6 +15,7 @@ from torch import nn
 from clipedge.export.towers import FoldedImageEmbedding, ImageEmbedding, ImageTower, TextTower
 from clipedge.export.towers.blocks import Attention, Block, FusedAttention, PooledAttention
 from clipedge.export.towers.pooling import AttentionPooling, FoldedQueryAttention, Perceptron, QueryAttention
+from clipedge.export.towers.stem import ConvStem, FoldedConvStem
 
 __all__ = [
     "fold_attention_biases",
@@ -59,16 +60,35 @@ def fold_image_embedding(tower: ImageTower) -> ImageTower:
     """
     embedding = cast(ImageEmbedding, tower.embedding)
     dtype = embedding.position.dtype
-    weight = embedding.patch.weight.double().permute(0, 2, 3, 1)  # (W, row, column, channel), as pixels lie
-    weight = (weight / (255 * weight.new_tensor(embedding.std))).to(dtype)
-    # From the weights as they were rounded: the other way the constant would carry their rounding errors.
-    shift = (weight.double() * (255 * weight.new_tensor(embedding.mean, dtype=torch.float64))).sum((1, 2, 3))
-    tokens = embedding.position.double() - shift
+    tokens = embedding.position.double()
+    if isinstance(embedding.patch, ConvStem):
+        patch: nn.Linear | FoldedConvStem = _fold_stem(embedding.patch, embedding)
+    else:
+        patch, shift = _fold_pixels(cast(nn.Conv2d, embedding.patch), embedding)
+        tokens = tokens - shift
     if embedding.class_token is not None:
         tokens[0] = embedding.position[0].double() + embedding.class_token.double()
-    patch = _linear(weight.flatten(1), None)
     folded = FoldedImageEmbedding(tower.config.patch_size, patch, tokens.to(dtype), embedding.norm)
     return ImageTower(tower.config, folded, _blocks(tower), tower.norm_post, tower.projection, tower.pooling)
+
+
+def _fold_pixels(conv: nn.Conv2d, embedding: ImageEmbedding) -> tuple[nn.Linear, torch.Tensor]:
+    """The convolution of normalised pixels as a matrix product of raw ones, without bias, and what it then gives too
+    much, (W,) in float64."""
+    weight = conv.weight.double().permute(0, 2, 3, 1)  # (W, row, column, channel), as pixels lie
+    weight = (weight / (255 * weight.new_tensor(embedding.std))).to(conv.weight.dtype)
+    # From the weights as they were rounded: the other way the constant would carry their rounding errors.
+    shift = (weight.double() * (255 * weight.new_tensor(embedding.mean, dtype=torch.float64))).sum((1, 2, 3))
+    return _linear(weight.flatten(1), None), shift
+
+
+def _fold_stem(stem: ConvStem, embedding: ImageEmbedding) -> FoldedConvStem:
+    first, shift = _fold_pixels(stem.first, embedding)
+    bias = cast(torch.Tensor, stem.first.bias)
+    second, third = (
+        _linear(conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias) for conv in (stem.second, stem.third)
+    )
+    return FoldedConvStem(_linear(first.weight, (bias.double() - shift).to(bias.dtype)), second, third)
 
 
 def fuse_qkv(tower: TowerT) -> TowerT:

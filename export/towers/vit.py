@@ -11,6 +11,7 @@ from torch import nn
 from clipedge.export.checkpoints.configs import VitConfig
 from clipedge.export.towers.blocks import Block
 from clipedge.export.towers.pooling import AttentionPooling, attentional_pooler, map_head
+from clipedge.export.towers.stem import ConvStem, FoldedConvStem
 from clipedge.export.towers.tower import Tower, transformer_block
 from clipedge.manifest import Preprocessing
 
@@ -25,7 +26,7 @@ def empty_vit(config: VitConfig, preprocessing: Preprocessing, embed_dim: int) -
         return ImageTower(config, embedding, blocks, nn.Identity(), nn.Identity(), map_head(config))
     pooled_width = embed_dim if config.pool == "attentional" else config.width
     norm_post = nn.LayerNorm(pooled_width, config.eps)
-    projection = nn.Linear(pooled_width, embed_dim, bias=False)
+    projection = nn.Linear(pooled_width, embed_dim, bias=config.projection_bias)
     pooling = attentional_pooler(config, embed_dim) if config.pool == "attentional" else None
     return ImageTower(config, embedding, blocks, norm_post, projection, pooling)
 
@@ -71,7 +72,9 @@ class ImageEmbedding(nn.Module):
     def __init__(self, config: VitConfig, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.mean, self.std = preprocessing.mean, preprocessing.std
-        self.patch = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size, bias=False)
+        self.patch: nn.Module = ConvStem(config.width)
+        if not config.conv_stem:
+            self.patch = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size, bias=False)
         self.class_token = nn.Parameter(torch.empty(config.width)) if config.class_token else None
         self.position = nn.Parameter(torch.empty(config.tokens, config.width))
         self.norm = nn.LayerNorm(config.width, config.eps) if config.norm_pre else nn.Identity()
@@ -93,7 +96,9 @@ class FoldedImageEmbedding(nn.Module):
     ``patch.weight`` is (W, patch * patch * 3), its columns ordered row, column, channel; ``tokens`` is (T, W).
     """
 
-    def __init__(self, patch_size: int, patch: nn.Linear, tokens: torch.Tensor, norm: nn.Module) -> None:
+    def __init__(
+        self, patch_size: int, patch: nn.Linear | FoldedConvStem, tokens: torch.Tensor, norm: nn.Module
+    ) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.patch = patch
