@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from clipedge.export.checkpoints.configs import FastVitConfig
+from clipedge.export.checkpoints.configs import FastVitConfig, VitConfig
 from clipedge.export.checkpoints.fastvit_weights import TIMM, fastvit_layout
 from clipedge.export.checkpoints.layouts import ImageLayout
+from clipedge.export.checkpoints.mobileclip_vit import TIMM_VIT, conv_stem_vit_layout
 from clipedge.export.checkpoints.openclip_config import OpenClipModel
 from clipedge.export.checkpoints.tensors import Stored
 
-__all__ = ["FASTVITS", "mobileclip_layout"]
+__all__ = ["CONV_STEM_VIT", "FASTVITS", "MOBILECLIP_NAMES", "mobileclip_layout"]
 
 
 def _mci(width: int, depths: tuple[int, ...]) -> FastVitConfig:
@@ -40,6 +41,23 @@ FASTVITS: Mapping[str, FastVitConfig] = {
     "fastvit_mci4": _large_mci(128, (2, 12, 24, 4, 4)),
 }
 
+CONV_STEM_VIT = VitConfig(
+    image_size=224,
+    patch_size=16,
+    width=768,
+    layers=12,
+    heads=12,
+    mlp_width=3072,
+    activation="gelu",
+    eps=1e-6,
+    norm_pre=False,
+    conv_stem=True,
+    projection_bias=True,
+)
+
+# timm's, as a pattern.
+MOBILECLIP_NAMES = "fastvit_mci[0-4]|vit_base_mci_224"
+
 # Trained without a branch for a single position in the stem.
 WITHOUT_STEM_SCALE = frozenset({"fastvit_mci3", "fastvit_mci4"})
 
@@ -50,12 +68,17 @@ def mobileclip_layout(model: OpenClipModel, stored: Stored) -> ImageLayout:
     Raises CheckpointError where ``vision_cfg`` asks for another head than MobileCLIP's, or an impossible image size.
     """
     section, name = model.vision, str(model.vision.values["timm_model_name"])
-    config = FASTVITS[name]
-    if section.values.get("timm_pool", "avg") != "avg":
-        raise section.refuse("timm_pool", '"avg"')
+    is_fastvit = name in FASTVITS
+    pool, size = "avg" if is_fastvit else "token", section.integer("image_size", 224)
+    if section.values.get("timm_pool", "avg") != pool:
+        raise section.refuse("timm_pool", f'"{pool}"')
     if section.values.get("timm_proj", "linear"):
         raise section.refuse("timm_proj", "null: timm's own classifier projects")
-    config = replace(config, image_size=section.integer("image_size", 224))
-    if config.image_size % config.stride:
+    if not is_fastvit:
+        if size != CONV_STEM_VIT.image_size:
+            raise section.refuse("image_size", f"{CONV_STEM_VIT.image_size}")
+        return conv_stem_vit_layout(CONV_STEM_VIT, model.embed_dim, TIMM_VIT)
+    config = replace(FASTVITS[name], image_size=size)
+    if size % config.stride:
         raise section.refuse("image_size", f"a multiple of {config.stride}")
     return fastvit_layout(config, model.embed_dim, TIMM, stored, stem_scale=name not in WITHOUT_STEM_SCALE)
