@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from clipedge.errors import CheckpointError
+from clipedge.errors import CheckpointError, UsageError
 from clipedge.export.checkpoints.checkpoint import Checkpoint, ModelSource, UnsupportedArchitectureError
 from clipedge.export.checkpoints.hf_config import read_model_type
 from clipedge.export.checkpoints.huggingface import read_clip_folder
@@ -42,10 +42,15 @@ def load_checkpoint(model: str | os.PathLike[str] | ModelSource) -> Checkpoint:
     ("owner/name", "owner/name@revision"); or an adapter that was trained on one.
 
     Raises CheckpointError when there is none, or it is damaged or of an architecture or preprocessing that is not
-    supported.
+    supported, UsageError for an ``arch`` that it has no use for.
     """
     found = locate(model if isinstance(model, ModelSource) else ModelSource(os.fspath(model)))
     layout, reader = _recognise(found.path)
+    if found.source.arch and found.path.is_dir():
+        raise UsageError(
+            f"{found.path} is a {layout}, which says its architecture itself; --arch {found.source.arch} is for a file "
+            "of weights: leave it out, or name the file"
+        )
     if found.source.adapter and reader not in HUGGING_FACE_READERS.values():
         raise CheckpointError(
             f"{found.source.adapter} is an adapter for {found.path}, a {layout}; expected one for a "

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from clipedge.errors import CheckpointError, UsageError
-from clipedge.export.checkpoints import ModelSource, architectures, load_checkpoint
+from clipedge.export.checkpoints import DEMO_CHECKPOINT, ModelSource, architectures, load_checkpoint
 from clipedge.export.checkpoints.architectures import ARCHITECTURES, architecture_named, architectures_like
 from clipedge.export.checkpoints.openai import infer_model
 from clipedge.export.checkpoints.openclip_config import openclip_model, text_config
@@ -135,6 +135,14 @@ def test_an_architecture_that_is_not_the_files_is_refused(tmp_path: Path, tiny_n
     assert load_checkpoint(ModelSource(str(path), arch=f"{tiny_name}-quickgelu")).image.activation == "quick_gelu"
     refuse(ModelSource(str(path), arch="ViT-B-32-quickgelu"), "the weights lack transformer.resblocks.1")
     refuse(ModelSource(str(path), arch="ViT-Z-99"), "unknown architecture 'ViT-Z-99'; there are: .*RN50x64", UsageError)
+
+
+def test_a_folder_says_its_architecture_itself() -> None:
+    refuse(
+        ModelSource(str(DEMO_CHECKPOINT), arch="ViT-B-32"),
+        r"is a Hugging Face folder \(clip\), which says its architecture itself; --arch ViT-B-32 is for a file",
+        UsageError,
+    )
 
 
 def test_files_that_are_no_clip_are_refused(tmp_path: Path) -> None:

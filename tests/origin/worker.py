@@ -93,9 +93,11 @@ def through_openai_files(open_clip: Any, model: Any, folder: Path) -> Any:
     model.float()
     size, length, vocabulary = model.visual.image_size, model.context_length, model.vocab_size
     del model.context_length, model.vocab_size
-    for name, value in (("input_resolution", size[0]), ("context_length", length), ("vocab_size", vocabulary)):
+    size = size if isinstance(size, int) else size[0]
+    for name, value in (("input_resolution", size), ("context_length", length), ("vocab_size", vocabulary)):
         model.register_buffer(name, torch.tensor(value))
-    archive = torch.jit.trace(model, (torch.zeros(1, 3, *size), torch.zeros(1, length, dtype=torch.int64)))
+    inputs = torch.zeros(1, 3, size, size), torch.zeros(1, length, dtype=torch.int64)
+    archive = torch.jit.trace(model, inputs, check_trace=False)  # nobody runs it
     for name, parameter in archive.named_parameters():
         if name in halves:
             parameter.data = parameter.data.half()
