@@ -11,7 +11,7 @@ from typing import Any
 
 from clipedge.errors import UsageError
 
-__all__ = ["QUICK_GELU", "architecture_named", "architectures_like"]
+__all__ = ["QUICK_GELU", "architecture_named", "architectures_like", "preprocessing_named"]
 
 QUICK_GELU = "-quickgelu"
 
@@ -26,6 +26,11 @@ def _vit(patch: int, size: int, width: int, layers: int, embed_dim: int, text: M
 def _resnet(layers: list[int], width: int, size: int, embed_dim: int, text: ModelCfg) -> ModelCfg:
     vision = {"layers": layers, "width": width, "image_size": size}
     return {"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": text}
+
+
+def _mobileclip(timm_name: str, pool: str, size: int, width: int, causal: bool) -> ModelCfg:
+    vision = {"timm_model_name": timm_name, "timm_pool": pool, "timm_proj": None, "image_size": size}
+    return {"embed_dim": width, "vision_cfg": vision, "text_cfg": {**_text(width), "no_causal_mask": not causal}}
 
 
 def _text(width: int, layers: int = 12) -> ModelCfg:
@@ -60,7 +65,19 @@ ARCHITECTURES: Mapping[str, ModelCfg] = {
     "RN50x4": _resnet([4, 6, 10, 6], 80, 288, 640, _text(640)),
     "RN50x16": _resnet([6, 8, 18, 8], 96, 384, 768, _text(768)),
     "RN50x64": _resnet([3, 15, 36, 10], 128, 448, 1024, _text(1024)),
+    "MobileCLIP-S1": _mobileclip("fastvit_mci1", "avg", 256, 512, causal=False),
+    "MobileCLIP-S2": _mobileclip("fastvit_mci2", "avg", 256, 512, causal=False),
+    "MobileCLIP-B": _mobileclip("vit_base_mci_224", "token", 224, 512, causal=True),
+    "MobileCLIP2-S0": _mobileclip("fastvit_mci0", "avg", 256, 512, causal=False),
+    "MobileCLIP2-S2": _mobileclip("fastvit_mci2", "avg", 256, 512, causal=False),
+    "MobileCLIP2-B": _mobileclip("vit_base_mci_224", "token", 224, 512, causal=True),
+    "MobileCLIP2-S3": _mobileclip("fastvit_mci3", "avg", 256, 768, causal=False),
+    "MobileCLIP2-S4": _mobileclip("fastvit_mci4", "avg", 256, 768, causal=False),
 }
+
+# Of MobileCLIP (``open_clip.pretrained``): neither shifted nor scaled, but for the two that have OpenAI's mean.
+BILINEAR: ModelCfg = {"interpolation": "bilinear"}
+UNCHANGED: ModelCfg = {**BILINEAR, "mean": 0.0, "std": 1.0}
 
 
 def architecture_named(name: str) -> ModelCfg:
@@ -71,6 +88,14 @@ def architecture_named(name: str) -> ModelCfg:
             f"unknown architecture {name!r}; there are: {', '.join(ARCHITECTURES)}, each also with {QUICK_GELU} behind"
         )
     return {**ARCHITECTURES[base], "quick_gelu": name != base}
+
+
+def preprocessing_named(name: str) -> ModelCfg:
+    """The ``preprocess_cfg`` of the published models of an architecture, as far as it is not OpenAI's."""
+    base = name.removesuffix(QUICK_GELU)
+    if not base.startswith("MobileCLIP"):
+        return {}
+    return BILINEAR if base in ("MobileCLIP2-S3", "MobileCLIP2-S4") else UNCHANGED
 
 
 def architectures_like(model_cfg: ModelCfg) -> list[str]:

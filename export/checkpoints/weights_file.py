@@ -1,6 +1,7 @@
-"""Reading a single file of weights: OpenAI's ``.pt``, or a state dict in OpenCLIP's layout.
+"""Reading a single file of weights: OpenAI's ``.pt``, a state dict in OpenCLIP's layout, or one of Apple's.
 
-Such a file says neither how pictures were prepared nor how texts are tokenized. Both are taken as OpenAI has them
+Such a file says neither how pictures were prepared nor how texts are tokenized. MobileCLIP's are prepared as their
+authors do (``clipedge.export.checkpoints.mobileclip_apple``); for all others both are taken as OpenAI has them
 (bicubic, shorter side to the model's size, centre; CLIP's vocabulary), which is right for OpenAI's models and most of
 OpenCLIP's, but not for all: LAION-2B's ViT-L-14, for one, was trained with a mean and deviation of 0.5. Where OpenCLIP
 has a folder for a model, its configuration is the safer source.
@@ -12,9 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from clipedge.errors import CheckpointError, UsageError
-from clipedge.export.checkpoints.architectures import QUICK_GELU, architecture_named, architectures_like
+from clipedge.export.checkpoints.architectures import (
+    QUICK_GELU,
+    architecture_named,
+    architectures_like,
+    preprocessing_named,
+)
 from clipedge.export.checkpoints.checkpoint import Checkpoint, ModelSource
 from clipedge.export.checkpoints.licenses import read_license
+from clipedge.export.checkpoints.mobileclip_apple import is_apple, read_apple_file
 from clipedge.export.checkpoints.openai import MARKS, infer_model, is_openai
 from clipedge.export.checkpoints.openclip import OpenClipFiles, openclip_checkpoint
 from clipedge.export.checkpoints.openclip_config import OpenClipModel, openclip_model
@@ -31,11 +38,14 @@ def read_weights_file(path: Path, source: ModelSource) -> Checkpoint:
     or leaves open what it is.
     """
     stored = open_safetensors([path]) if path.suffix == ".safetensors" else open_pickle(path)
+    if is_apple(stored):
+        return read_apple_file(path, source, stored)
     model = _model(path, stored, source.arch)
     weights = {name: tensor for name, tensor in stored.items() if name not in MARKS}
     tokenizer = Path(source.tokenizer) if source.tokenizer else path.parent
     files = OpenClipFiles(path, [path], weights, tokenizer)
-    return openclip_checkpoint(source, model, {}, files, read_license(path.parent))
+    preprocess_cfg = preprocessing_named(source.arch or "")
+    return openclip_checkpoint(source, model, preprocess_cfg, files, read_license(path.parent))
 
 
 def _model(path: Path, stored: Stored, arch: str | None) -> OpenClipModel:
