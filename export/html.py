@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 
 from clipedge.calibration.sensitivity import LayerProfile
+from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.figures import EXPORTED, IN_FLOAT, SOURCE, cosine_figure, layer_figure, size_and_latency_figure
 from clipedge.export.report import Report, TowerReport
 from clipedge.export.verify import GATE, AnswerChange, ZeroShot
@@ -216,7 +217,7 @@ def _origin(report: Report) -> str:
     provenance = report.provenance
     rows = [
         ("source model", provenance.source_model),
-        ("its licence", provenance.source_license or "unknown: ask the author of the source model"),
+        ("its licence", str(find_license(provenance.source_license))),
         ("SHA-256 of its weights", provenance.source_sha256),
         ("calibrated on", report.calibration or "nothing: no ranges were measured"),
         *([("SHA-256 of those pixels", provenance.calibration_sha256)] if provenance.calibration_sha256 else []),

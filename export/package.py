@@ -15,6 +15,7 @@ import clipedge
 from clipedge.bundle import file_entry, open_bundle
 from clipedge.errors import ClipEdgeError
 from clipedge.export.checkpoints import Checkpoint
+from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.report import Report, report_lines
 from clipedge.export.variants import PreparedTower
 from clipedge.manifest import SCHEMA_VERSION, Manifest, Provenance, Variant
@@ -56,7 +57,7 @@ def make_manifest(
         context_length=checkpoint.text.context_length if has_text else None,
         files=tuple(file_entry(folder, name) for name in names),
         provenance=Provenance(
-            source_model=checkpoint.name,
+            source_model=checkpoint.pinned_name,
             source_license=checkpoint.license,
             source_sha256=checkpoint.source_sha256,
             calibration_sha256=calibration_sha256,
@@ -86,14 +87,14 @@ def carry_banks(old: Path, new: Path, space_id: str) -> None:
 
 def write_model_card(folder: Path, name: str, manifest: Manifest, report: Report) -> None:
     """README.md of the bundle called ``name``: what it is, whence, under which licence, how good, how to use it."""
-    license_name = manifest.provenance.source_license or "unknown: ask the author of the source model"
+    license = find_license(manifest.provenance.source_license)
     proof = "\n".join(report_lines(report))
     text = f"""# {report.model}, {report.precision} for {report.target}
 
 A ClipEdge bundle (clipedge {clipedge.__version__}).
 
-- Source model: {report.model} (SHA-256 of its weights {manifest.provenance.source_sha256[:16]}…)
-- Licence of the source model: {license_name}
+- Source model: {manifest.provenance.source_model} (SHA-256 of its weights {manifest.provenance.source_sha256[:16]}…)
+- Licence: {license.name} ({license}). It is the source model's; this bundle is made from that model and inherits it.
 - Embedding: {manifest.embedding_dim} numbers, space {manifest.space_id[:16]}…
 
 ```python

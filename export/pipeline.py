@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from clipedge.bundle import MANIFEST_NAME, replacing_folder
 from clipedge.errors import GateError, UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, ModelSource, load_checkpoint
+from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.html import report_html
 from clipedge.export.material import Material, gather_material
 from clipedge.export.package import TOKENIZER_NAME, carry_banks, make_manifest, write_goldens, write_model_card
@@ -45,13 +47,16 @@ def export(
     text: bool = True,
     arch: str | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
     max_drop: float | None = None,
     calibration_cache: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Export ``model`` to a bundle at ``output`` and prove that it gives the same answers.
 
-    ``model``: a Hugging Face CLIP folder, or None for the demonstration checkpoint. ``precision`` and ``target`` may
-    be several: the bundle then holds a variant for each, and the report those of the further ones in ``also``.
+    ``model``: a folder in Hugging Face's or OpenCLIP's layout, a file of weights (``arch``: of which architecture;
+    ``tokenizer``: where its tokenizer is), "owner/name" on a hub (``revision``: a branch, tag or commit there), or None
+    for the demonstration checkpoint. ``precision`` and ``target`` may be several: the bundle then holds a variant for
+    each, and the report those of the further ones in ``also``.
     ``calibration_data``: a folder, a list or a webdataset tar of pictures, as ``read_pictures`` takes them (two thirds
     calibrate, one third proves; classes give the accuracy), or "scenes". ``labels`` in ``templates`` become the prompt
     bank ``default``. ``text=False`` leaves the text tower out.
@@ -69,8 +74,10 @@ def export(
             os.fspath(DEMO_CHECKPOINT if model is None else model),
             arch,
             None if tokenizer is None else os.fspath(tokenizer),
+            revision,
         )
         checkpoint = load_checkpoint(source)
+        _warn_of_restrictions(checkpoint)
         needs_calibration = any(kind == "int8" for kind, _ in wanted)
         material = gather_material(
             checkpoint, "int8" if needs_calibration else "fp32", calibration_data, labels, templates
@@ -100,6 +107,14 @@ def export(
         write_model_card(folder, Path(output).name, manifest, report)
         calibrations.save()
     return report
+
+
+def _warn_of_restrictions(checkpoint: Checkpoint) -> None:
+    license = find_license(checkpoint.license)
+    if license.restricts:
+        warnings.warn(
+            f"the licence of {checkpoint.name} restricts its use, and that of the bundle: {license}", stacklevel=3
+        )
 
 
 def _wanted_variants(
@@ -189,7 +204,7 @@ def _reports(
         after = latencies("clipedge.bench", str(folder), variant_name(image.variant), image.engine.name)
         reports.append(
             Report(
-                model=manifest.provenance.source_model,
+                model=checkpoint.name,
                 precision=image.variant.precision,
                 target=image.variant.target,
                 engine=f"{image.engine.name} {image.engine.version}",

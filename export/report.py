@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipedge.calibration.sensitivity import LayerProfile
+from clipedge.export.checkpoints.licenses import License, find_license
 from clipedge.export.verify import GATE, Parity, ZeroShot
 from clipedge.manifest import Provenance
 
@@ -55,6 +56,11 @@ class Report:
     also: tuple[Report, ...] = ()
 
     @property
+    def license(self) -> License:
+        """The source model's, which the bundle inherits."""
+        return find_license(self.provenance.source_license)
+
+    @property
     def variant_name(self) -> str:
         return self.precision if self.target == "any" else f"{self.precision}.{self.target}"
 
@@ -71,7 +77,7 @@ class Report:
         return not self.all_failures
 
     def to_dict(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "passed": self.passed}
+        return {**dataclasses.asdict(self), "license": dataclasses.asdict(self.license), "passed": self.passed}
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
@@ -83,6 +89,7 @@ def report_lines(report: Report) -> list[str]:
         f"{report.model} -> {report.precision}, target {report.target}, proven in {report.engine}",
         *([f"  calibrated on {report.calibration}"] if report.calibration else []),
         f"  proven on {report.proof}",
+        *([f"  its licence restricts its use, {report.license}"] if report.license.restricts else []),
         "",
         f"  {'':34}{'source':>12}{'exported':>12}",
     ]

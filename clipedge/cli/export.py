@@ -6,12 +6,16 @@ import argparse
 import os
 
 from clipedge.cli import fail, print_json
-from clipedge.cli.options import add_label_options, labels_from
+from clipedge.cli.options import add_label_options, add_model_options, labels_from
 from clipedge.errors import GateError, MissingDependencyError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", nargs="?", help="Hugging Face CLIP folder (default: the demonstration checkpoint)")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        help="folder or file of a CLIP, or owner/name on a hub (default: the demonstration checkpoint)",
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="the bundle's folder; replaced if it is one")
     parser.add_argument(
         "--precision", default="int8", metavar="P[,P]", help="fp32, int8, or both: int8,fp32 (default: int8)"
@@ -37,8 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pictures like the camera's: a folder, a list of paths (.txt), a webdataset (.tar); or: scenes",
     )
     add_label_options(parser)
-    parser.add_argument("--arch", metavar="NAME", help="architecture of a bare file of weights, such as ViT-B-32")
-    parser.add_argument("--tokenizer", metavar="PATH", help="tokenizer of a model that came without one")
+    add_model_options(parser)
     parser.add_argument("--no-text", action="store_true", help="leave the text tower out; prompt banks still work")
 
 
@@ -65,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             text=not arguments.no_text,
             arch=arguments.arch,
             tokenizer=arguments.tokenizer,
+            revision=arguments.revision,
             max_drop=arguments.max_drop,
             calibration_cache=arguments.calibration_cache,
         )

@@ -1,4 +1,4 @@
-"""clipedge inspect BUNDLE | CALIBRATION_CACHE"""
+"""clipedge inspect BUNDLE | MODEL | CALIBRATION_CACHE"""
 
 from __future__ import annotations
 
@@ -7,20 +7,34 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from clipedge.backends import engine_facts
+from clipedge.bundle import MANIFEST_NAME
 from clipedge.cli import print_json
-from clipedge.cli.options import add_engine_options, open_clip
+from clipedge.cli.options import add_engine_options, add_model_options, open_clip
 from clipedge.errors import MissingDependencyError
 from clipedge.model import Clip, choose_variant, variant_name
 from clipedge.selftest import GOLDEN_NAME, golden_cosines
 
+MODEL_CONFIGS = ("config.json", "open_clip_config.json", "adapter_config.json")
+CACHE_KEY = "clipedge_calibration"  # that clipedge.calibration.cache puts into the file's metadata
+WEIGHTS_ENDINGS = (".pt", ".pth", ".bin", ".safetensors")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", help="a bundle's folder, or the file of export --calibration-cache")
+    parser.add_argument(
+        "bundle",
+        help="a bundle; or a model as export takes it: folder, file, or owner/name on a hub; or the file of "
+        "export --calibration-cache",
+    )
+    add_model_options(parser)
     add_engine_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if _is_model(arguments.bundle):
+        return _show_model(arguments)
     if Path(arguments.bundle).is_file():
         return _show_cache(arguments.bundle, arguments.json)
     clip = open_clip(arguments, arguments.bundle)
@@ -31,6 +45,41 @@ def run(arguments: argparse.Namespace) -> int:
         print_json({**dataclasses.asdict(clip.manifest), "prompt_banks": banks, "tested_here": tested})
     else:
         print("\n".join(_lines(clip, tested)))
+    return 0
+
+
+def _is_model(name: str) -> bool:
+    path = Path(name)
+    if path.is_dir():
+        return not (path / MANIFEST_NAME).is_file() and any((path / config).is_file() for config in MODEL_CONFIGS)
+    if path.is_file():
+        return path.suffix in WEIGHTS_ENDINGS and not _is_cache(path)
+    return not path.exists() and name.count("/") == 1 and not name.startswith((".", "/"))  # owner/name on a hub
+
+
+def _is_cache(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return CACHE_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def _show_model(arguments: argparse.Namespace) -> int:
+    try:
+        from clipedge.export.checkpoints import ModelSource, load_checkpoint
+        from clipedge.export.describe import description_lines, model_facts
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{arguments.bundle} is a model; reading it needs the workstation packages ({error.name} is missing): "
+            'pip install "clipedge[export]"'
+        ) from None
+    source = ModelSource(arguments.bundle, arguments.arch, arguments.tokenizer, arguments.revision)
+    facts = model_facts(load_checkpoint(source))
+    if arguments.json:
+        print_json(facts.to_dict())
+    else:
+        print("\n".join(description_lines(facts)))
     return 0
 
 

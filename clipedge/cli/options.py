@@ -9,7 +9,15 @@ from clipedge.errors import UsageError
 from clipedge.model import Clip, load
 from clipedge.prompts import PromptBank
 
-__all__ = ["add_engine_options", "add_label_options", "add_picture_options", "labels_from", "open_clip", "prompt_bank"]
+__all__ = [
+    "add_engine_options",
+    "add_label_options",
+    "add_model_options",
+    "add_picture_options",
+    "labels_from",
+    "open_clip",
+    "prompt_bank",
+]
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +33,12 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fast", action="store_true", help="decode and resize large pictures faster, not bit for bit as in training"
     )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a model on a hub")
+    parser.add_argument("--arch", metavar="NAME", help="architecture of a bare file of weights, such as ViT-B-32")
+    parser.add_argument("--tokenizer", metavar="PATH", help="tokenizer of a model that came without one")
 
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The tensors of a Hugging Face folder: safetensors, else the older pickles, with an adapter merged where one is named."""
+"""The tensors of a Hugging Face folder: safetensors, else the older pickles; with an adapter merged if one is named."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clipedge.errors import CheckpointError, MissingDependencyError, UsageError
 
@@ -137,9 +138,24 @@ def _download(model: HubModel) -> Snapshot:
             f"{', '.join(sorted(names)[:10]) or 'no files'}"
         )
     folder = huggingface_hub.snapshot_download(
-        model.repository, revision=model.revision, allow_patterns=needed, library_name="clipedge"
+        model.repository,
+        revision=model.revision,
+        allow_patterns=needed,
+        library_name="clipedge",
+        tqdm_class=_terminal_bar(),
     )
     return _snapshot(Path(folder), needed)
+
+
+def _terminal_bar() -> Any:
+    """The library's progress bar, on terminals only: it shows the one that counts files elsewhere too."""
+    from huggingface_hub.utils import tqdm
+
+    class TerminalBar(tqdm):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{**options, "disable": options.get("disable") or None})
+
+    return TerminalBar
 
 
 def _cached(model: HubModel) -> Snapshot | None:

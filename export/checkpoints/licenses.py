@@ -1,9 +1,9 @@
 """What the licence on a model card permits.
 
-Identifiers are the hub's (https://huggingface.co/docs/hub/repositories-licenses); Apple's two are judged by the texts
-in its repository ml-mobileclip: LICENSE_MODELS of 2025 ("exclusively for Research Purposes", which "does not include any
-commercial exploitation"), and LICENSE_weights_data of 2024, which permits any use. A line here is no legal advice: it
-tells whether the licence has to be read before the model is used.
+Identifiers are the hub's (https://huggingface.co/docs/hub/repositories-licenses). Apple's two are judged by the texts
+in its repository ml-mobileclip: LICENSE_MODELS of 2025, which allows the models "exclusively for Research Purposes",
+and LICENSE_weights_data of 2024, which allows any use. A line here is no legal advice: it tells whether the licence
+has to be read before the model is used.
 """
 
 from __future__ import annotations
