@@ -10,7 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import clipedge
+from clipedge.calibration import scenes
 from clipedge.errors import CheckpointError, UsageError
+from clipedge.export import export
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, ModelSource, architectures, load_checkpoint
 from clipedge.export.checkpoints.architectures import ARCHITECTURES, architecture_named, architectures_like
 from clipedge.export.checkpoints.openai import infer_model
@@ -161,3 +164,15 @@ def test_a_tensor_of_another_shape_is_refused_by_name(tmp_path: Path) -> None:
     tensors = {**tiny_tensors(), **marks(), "transformer.resblocks.0.mlp.c_fc.weight": torch.zeros(100, 64)}
     torch.save(tensors, tmp_path / "tiny.pt")
     refuse(ModelSource(str(tmp_path / "tiny.pt")), r"resblocks.0.mlp.c_fc.weight has the shape \[100, 64\]")
+
+
+@pytest.mark.slow
+def test_a_file_of_weights_is_exported(tmp_path: Path) -> None:
+    torch.save({**tiny_tensors(), **marks()}, tmp_path / "ViT-tiny.pt")
+    scenes.write_folder(tmp_path / "photos", "calibration", 24)
+    bundle = tmp_path / "bundle"
+    report = export(
+        tmp_path / "ViT-tiny.pt", bundle, precision="fp32", calibration_data=tmp_path / "photos", text=False
+    )
+    assert (report.model, report.passed) == ("ViT-tiny", True)
+    assert clipedge.load(bundle).manifest.preprocessing.crop_offset == "half-even"  # as OpenAI's torchvision cuts
