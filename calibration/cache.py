@@ -64,6 +64,7 @@ def load_cache(path: str | os.PathLike[str]) -> CalibrationCache:
                         file.get_tensor(f"{prefix}.shift.{name}"),
                         float(facts["snr_db"]),
                         int(facts["tokens"]),
+                        Range(*map(float, facts["output"])) if facts.get("output") else None,
                     )
                     for name, facts in entry["layers"].items()
                 }
@@ -98,11 +99,14 @@ def cache_lines(cache: CalibrationCache) -> list[str]:
     lines = [f"calibration of the model with space {cache.space_id[:12]}…, pictures {cache.pictures_sha256[:12]}…"]
     for (target, tower), calibration in cache.calibrations.items():
         columns = f"{'low':>10}{'high':>10}  {'observer':10}{'smoothing':>10}{'SNR (dB)':>10}"
+        if any(layer.output for layer in calibration.layers.values()):
+            columns += f"{'output to':>11}"
         lines += ["", f"  {f'{tower} tower, target {target}':34}{columns}"]
         for name, layer in calibration.layers.items():
             smoothing = format(layer.strength, ".2f") if layer.strength else "none"
             limits = f"{layer.limits.low:10.3f}{layer.limits.high:10.3f}"
-            lines.append(f"  {name:34}{limits}  {layer.observer:10}{smoothing:>10}{layer.snr_db:10.1f}")
+            output = f"{max(-layer.output.low, layer.output.high):11.3f}" if layer.output else ""
+            lines.append(f"  {name:34}{limits}  {layer.observer:10}{smoothing:>10}{layer.snr_db:10.1f}{output}")
     return lines
 
 
@@ -114,4 +118,5 @@ def _facts(layer: LayerCalibration) -> dict[str, Any]:
         "strength": layer.strength,
         "snr_db": layer.snr_db,
         "tokens": layer.tokens,
+        "output": [layer.output.low, layer.output.high] if layer.output else None,
     }

@@ -1,31 +1,38 @@
-"""Calibration: how each linear layer's input is to be quantized, decided by the error of the layer's own output.
+"""Calibration: how each layer's input is to be quantized, decided by the error of the layer's own output.
 
 Range observers and smoothing strengths only make proposals. Each proposal is tried on the sampled rows: the layer is
 computed in the target's integer arithmetic and compared with its float output, and the one with the least noise wins.
 What counts is the noise that bias correction leaves: the mean error of each output channel is a constant, which the
 bias takes up for free (Nagel et al. 2019, "Data-free quantization", arXiv 1906.04721, section 4.2).
+
+A convolution is the product of its weights with the patches under its kernel, and is decided about in the same way.
+Its output is quantized with the range that the layers which read it found; where none does, with the least error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
+from clipedge.calibration.convolutions import Convolution
 from clipedge.calibration.equalize import Smoothing, fold_scales, smoothing_places, smoothing_scale
-from clipedge.calibration.linears import PATCH_EMBED, Constants, Linear, constants_of, linear_layers
-from clipedge.calibration.observe import Observation, WeighTokens, observe
-from clipedge.calibration.observers import OBSERVERS, Range, minmax_range
+from clipedge.calibration.layers import Layer, calibrated_layers, readers_of
+from clipedge.calibration.linears import Constants, constants_of
+from clipedge.calibration.observe import Observable, Observation, WeighTokens, observe
+from clipedge.calibration.observers import OBSERVERS, Range, minmax_range, mse_range
+from clipedge.calibration.pointwise import pointwise_as_linear
 from clipedge.calibration.rounding import Scheme, restored_weight, round_trip
 from clipedge.errors import UsageError
 
-__all__ = ["Calibration", "LayerCalibration", "calibrate", "minmax_calibration", "observe_layers"]
+__all__ = ["Calibration", "LayerCalibration", "Observations", "calibrate", "minmax_calibration", "observe_layers"]
 
 Floats = npt.NDArray[np.float32]
+Observations: TypeAlias = Mapping[Observable, Observation]
 
 # Zero is no smoothing at all. One strength for a whole model is a gamble (a wrong one cost a published recipe ten
 # points), so every place finds its own.
@@ -39,11 +46,12 @@ QUICK_ROWS = 256
 
 @dataclass(frozen=True, eq=False)
 class LayerCalibration:
-    """One linear layer in INT8.
+    """One layer in INT8.
 
     ``limits`` is the range of its input (after smoothing), ``observer`` who proposed it, ``strength`` that of the
     smoothing (0: none). ``shift`` (out,) is added to the bias. ``snr_db`` is the signal-to-noise ratio of the layer's
-    output after that correction, in dB; ``tokens`` how many rows it computes for one input.
+    output after that correction, in dB; ``tokens`` how many rows it computes for one input. ``output`` is the range of
+    its output, of convolutions alone (behind the ReLU; not counted in ``snr_db``).
     """
 
     limits: Range
@@ -52,6 +60,7 @@ class LayerCalibration:
     shift: Floats
     snr_db: float
     tokens: int
+    output: Range | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,22 +91,28 @@ class _Trial:
 
 def observe_layers(
     model: onnx.ModelProto, batches: Iterable[npt.NDArray[Any]], weigh: WeighTokens
-) -> dict[str, Observation]:
-    """Observe the input of every linear layer, by tensor, over a stream of input batches.
+) -> dict[Observable, Observation]:
+    """Observe what ``calibrate`` asks about, over a stream of input batches: the input of every layer, and the outputs
+    of convolutions that no layer reads.
 
     The patch embedding needs nothing: its input is bytes. Raises UsageError if the stream is empty.
     """
-    return observe(model, list(dict.fromkeys(layer.activation for layer in _layers(model))), batches, weigh)
+    model = pointwise_as_linear(model)
+    layers = calibrated_layers(model)
+    watched = [layer.observed for layer in layers]
+    watched += [layer.outcome for layer in _convolutions(layers) if not readers_of(model, layer.output, layers)]
+    return observe(model, list(dict.fromkeys(watched)), batches, weigh)
 
 
-def calibrate(model: onnx.ModelProto, observed: Mapping[str, Observation], scheme: Scheme) -> Calibration:
-    """Decide for every linear layer of a float graph; ``observed`` is what ``observe_layers`` saw of it."""
-    layers, observations = _layers(model), dict(observed)
+def calibrate(model: onnx.ModelProto, observed: Observations, scheme: Scheme) -> Calibration:
+    """Decide for every layer of a float graph; ``observed`` is what ``observe_layers`` saw of it."""
+    model = pointwise_as_linear(model)
+    layers, observations = calibrated_layers(model), dict(observed)
     constants = constants_of(model)
     places = smoothing_places(model, layers, constants)
     # Attention outputs first: their scales divide the value projections, whose outputs the norms' choices are judged
     # by, and one value channel that is larger than all others would drown them.
-    places.sort(key=lambda place: place.kind == "norm")
+    places.sort(key=lambda place: place.kind != "attention")
     scales: dict[str, Floats] = {}
     strengths: dict[str, float] = {}
     for place in places:
@@ -113,28 +128,54 @@ def calibrate(model: onnx.ModelProto, observed: Mapping[str, Observation], schem
         layer.name: _decide(_trial(layer, observations, constants), strengths.get(layer.name, 0.0), scheme)
         for layer in layers
     }
+    for layer in _convolutions(layers):
+        readers = readers_of(model, layer.output, layers)
+        output = _output_range(layer, [decided[reader.name] for reader in readers], observations, scheme)
+        for reader in readers:
+            found = decided[reader.name]
+            if found.limits != output:
+                trial = _trial(reader, observations, constants)
+                decided[reader.name] = _judged(trial, found.strength, scheme, "shared", output)
+        decided[layer.name] = replace(decided[layer.name], output=output)
     return Calibration(decided, scales)
 
 
-def minmax_calibration(model: onnx.ModelProto, observed: Mapping[str, Observation]) -> Calibration:
+def minmax_calibration(model: onnx.ModelProto, observed: Observations) -> Calibration:
     """What a plain quantizer does: the whole range that was seen, nothing smoothed, nothing corrected."""
+    model = pointwise_as_linear(model)
+    layers = calibrated_layers(model)
     plain = {}
-    for layer in _layers(model):
-        seen = observed[layer.activation]
-        limits = minmax_range(np.stack([seen.low, seen.high]))
+    for layer in layers:
+        seen = observed[layer.observed]
         shift = np.zeros(1, np.float32)
-        plain[layer.name] = LayerCalibration(limits, "minmax", 0.0, shift, float("nan"), seen.tokens)
+        plain[layer.name] = LayerCalibration(_whole(seen), "minmax", 0.0, shift, float("nan"), seen.tokens)
+    for layer in _convolutions(layers):
+        ranges = [plain[reader.name].limits for reader in readers_of(model, layer.output, layers)]
+        output = ranges[0] if ranges else _whole(observed[layer.outcome])  # all readers saw the same
+        plain[layer.name] = replace(plain[layer.name], output=output)
     return Calibration(plain, {})
 
 
-def _layers(model: onnx.ModelProto) -> list[Linear]:
-    return [layer for layer in linear_layers(model) if layer.name != PATCH_EMBED]
+def _output_range(
+    layer: Convolution, readers: Sequence[LayerCalibration], observations: Observations, scheme: Scheme
+) -> Range:
+    """Of a tensor that is quantized once for all: what its readers need, together."""
+    if readers:
+        return Range(min(found.limits.low for found in readers), max(found.limits.high for found in readers))
+    seen = observations[layer.outcome]
+    return mse_range(seen.rows, _is_symmetric(seen, scheme))
 
 
-def _trial(
-    layer: Linear, observations: Mapping[str, Observation], constants: Constants, rows: int | None = None
-) -> _Trial:
-    seen, weight = observations[layer.activation], constants[layer.weight]
+def _whole(seen: Observation) -> Range:
+    return minmax_range(np.stack([seen.low, seen.high]))
+
+
+def _convolutions(layers: Sequence[Layer]) -> list[Convolution]:
+    return [layer for layer in layers if isinstance(layer, Convolution)]
+
+
+def _trial(layer: Layer, observations: Observations, constants: Constants, rows: int | None = None) -> _Trial:
+    seen, weight = observations[layer.observed], layer.matrix(constants[layer.weight])
     seen = replace(seen, rows=seen.rows[:rows])
     return _Trial(seen, weight, seen.rows @ weight)
 
@@ -165,12 +206,16 @@ def _best_strength(place: Smoothing, members: Sequence[_Trial], scheme: Scheme) 
 def _decide(trial: _Trial, strength: float, scheme: Scheme) -> LayerCalibration:
     weight = restored_weight(trial.weight, scheme)
     proposals = _proposals(trial, scheme, tuple(OBSERVERS))
-    noises = {name: _noise(trial, weight, limits, scheme) for name, limits in proposals.items()}
-    observer = min(noises, key=lambda name: noises[name])
-    limits = proposals[observer]
-    shift = _mean_error(trial.output - round_trip(trial.seen.rows, limits, scheme) @ weight)
-    snr_db = 10 * np.log10(trial.signal() / max(noises[observer], TINY))
-    return LayerCalibration(limits, observer, strength, shift, float(snr_db), trial.seen.tokens)
+    observer = min(proposals, key=lambda name: _noise(trial, weight, proposals[name], scheme))
+    return _judged(trial, strength, scheme, observer, proposals[observer])
+
+
+def _judged(trial: _Trial, strength: float, scheme: Scheme, observer: str, limits: Range) -> LayerCalibration:
+    weight = restored_weight(trial.weight, scheme)
+    error = trial.output - round_trip(trial.seen.rows, limits, scheme) @ weight
+    noise = max(float(error.var(axis=0).sum()), TINY)
+    snr_db = float(10 * np.log10(trial.signal() / noise))
+    return LayerCalibration(limits, observer, strength, _mean_error(error), snr_db, trial.seen.tokens)
 
 
 def _mean_error(error: Floats) -> Floats:
@@ -185,9 +230,15 @@ def _proposals(trial: _Trial, scheme: Scheme, observers: Sequence[str]) -> dict[
     on it, and whatever its error, it is a constant that the bias takes up."""
     seen = trial.seen
     changing = seen.high - seen.low > 1e-3 * np.maximum(-seen.low, seen.high)
+    changing = np.repeat(changing, seen.rows.shape[1] // len(changing))  # a channel has its patch side by side
     rows = seen.rows[:, changing] if changing.any() else seen.rows
     extremes = np.stack([seen.low, seen.high])
-    return {name: OBSERVERS[name](extremes if name == "minmax" else rows, scheme.symmetric) for name in observers}
+    symmetric = _is_symmetric(seen, scheme)
+    return {name: OBSERVERS[name](extremes if name == "minmax" else rows, symmetric) for name in observers}
+
+
+def _is_symmetric(seen: Observation, scheme: Scheme) -> bool:
+    return scheme.symmetric and bool(seen.low.min() < 0)
 
 
 def _noise(trial: _Trial, weight: Floats, limits: Range, scheme: Scheme) -> float:

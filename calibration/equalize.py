@@ -2,8 +2,9 @@
 
 x W = (x / s) (s W). One range for all channels then fits each of them (Xiao et al. 2022, "SmoothQuant", arXiv
 2211.10438; Nagel et al. 2019, arXiv 1906.04721). The division costs nothing, because it is folded into what produces
-the activation: the gain and bias of a LayerNorm, or the columns of the values' projection, since attention mixes
-tokens, never channels. The function of the float graph does not change.
+the activation: the gain and bias of a LayerNorm, the columns of the values' projection, since attention mixes tokens,
+never channels, or the kernels of a convolution, with or without a ReLU behind. The function of the float graph does not
+change.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import helper
 
+from clipedge.calibration.layers import Layer
 from clipedge.calibration.linears import Constants, Linear
+from clipedge.calibration.pointwise import TO_ROWS
 
 __all__ = ["Smoothing", "fold_scales", "smoothing_places", "smoothing_scale"]
 
@@ -31,28 +35,34 @@ QKV_NAMES = ("qkv", "key_value", "value")
 class Smoothing:
     """A place where channels can be scaled: ``producers`` are divided, the weights of ``layers`` are multiplied.
 
-    ``kind``: behind a LayerNorm, or between the value and the output projection of attention. A producer is a constant
-    whose last ``channels`` numbers along its last axis belong to the activation's channels.
+    ``kind``: behind a LayerNorm, between the value and the output projection of attention, or behind a convolution. A
+    producer is a constant whose last ``channels`` numbers along its last axis belong to the activation's channels; of a
+    convolution's weight they lie along the first.
     """
 
     name: str
-    kind: Literal["norm", "attention"]
+    kind: Literal["norm", "attention", "convolution"]
     channels: int
     producers: tuple[str, ...]
     layers: tuple[Linear, ...]
 
 
-def smoothing_places(model: onnx.ModelProto, layers: Sequence[Linear], constants: Constants) -> list[Smoothing]:
-    """Every place of a transformer's graph where smoothing costs nothing, in graph order."""
+def smoothing_places(model: onnx.ModelProto, layers: Sequence[Layer], constants: Constants) -> list[Smoothing]:
+    """Every place of a graph where smoothing for linear layers costs nothing, in graph order."""
+    linears = [layer for layer in layers if isinstance(layer, Linear)]
     places = []
     for node in model.graph.node:
+        readers: tuple[Linear, ...] = ()
+        kind: Literal["norm", "convolution"] = "norm"
         if node.op_type == "LayerNormalization":
-            readers = _linear_readers(model, node.output[0], layers)
-            if readers:
-                gain_and_bias = tuple(node.input[1:])
-                places.append(Smoothing(node.name, "norm", len(constants[node.input[1]]), gain_and_bias, readers))
-    by_name = {layer.name: layer for layer in layers}
-    for layer in layers:
+            readers = _linear_readers(model, node.output[0], linears)
+        elif node.op_type == "Conv" and node.input[1] in constants:
+            kind, readers = "convolution", _linear_readers_of_maps(model, node.output[0], linears)
+        if readers:
+            producers = tuple(node.input[1:])  # gain or weight, and bias
+            places.append(Smoothing(node.name, kind, len(constants[node.input[1]]), producers, readers))
+    by_name = {layer.name: layer for layer in linears}
+    for layer in linears:
         block, _, part = layer.name.rpartition(".")
         values = next((by_name[f"{block}.{name}"] for name in QKV_NAMES if f"{block}.{name}" in by_name), None)
         if part == "out" and values is not None:
@@ -78,6 +88,19 @@ def _linear_readers(model: onnx.ModelProto, tensor: str, layers: Sequence[Linear
         else:
             return ()
     return tuple(found)
+
+
+def _linear_readers_of_maps(model: onnx.ModelProto, tensor: str, layers: Sequence[Linear]) -> tuple[Linear, ...]:
+    """The layers that read maps as rows, or nothing if anything else reads them, too."""
+    readers = [node for node in model.graph.node if tensor in node.input]
+    if len(readers) != 1:
+        return ()
+    (node,) = readers
+    if node.op_type == "Relu":
+        return _linear_readers_of_maps(model, node.output[0], layers)
+    if node.op_type == "Transpose" and list(helper.get_node_attr_value(node, "perm")) == TO_ROWS:
+        return _linear_readers(model, node.output[0], layers)
+    return ()
 
 
 def smoothing_scale(largest: Floats, weights: Sequence[Floats], strength: float) -> Floats:
@@ -106,7 +129,10 @@ def fold_scales(
         scale = scales[place.name]
         for name in place.producers:
             changed = constants[name].copy()
-            changed[..., -place.channels :] /= scale
+            if place.kind == "convolution":
+                changed /= scale.reshape(-1, *[1] * (changed.ndim - 1))
+            else:
+                changed[..., -place.channels :] /= scale
             constants[name] = changed
         for layer in place.layers:
             constants[layer.weight] = constants[layer.weight] * scale[:, None]

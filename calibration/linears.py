@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
@@ -15,6 +16,7 @@ __all__ = ["PATCH_EMBED", "Constants", "Linear", "constants_of", "linear_layers"
 FLOAT_LAYERS = frozenset({"projection"})  # its outputs are the embedding: 0.4 % of the multiply-adds, all the effect
 PATCH_EMBED = "embedding.patch"
 
+Floats = npt.NDArray[np.float32]
 Constants = Mapping[str, npt.NDArray[Any]]
 
 
@@ -30,6 +32,21 @@ class Linear:
     weight: str
     bias: str | None
     output: str
+
+    axis: ClassVar = 1  # of the weight: its output channels
+
+    @property
+    def observed(self) -> str:
+        """What is observed of the input: its rows as they are."""
+        return self.activation
+
+    def matrix(self, weight: Floats) -> Floats:
+        """The weight is a matrix (in, out) already."""
+        return weight
+
+    def unmatrix(self, matrix: npt.NDArray[Any], like: Floats) -> npt.NDArray[Any]:
+        """A matrix as a weight with the shape of ``like``, which it has."""
+        return matrix
 
 
 def linear_layers(model: onnx.ModelProto) -> list[Linear]:

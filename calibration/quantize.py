@@ -1,16 +1,18 @@
-"""A float ONNX graph and its calibration -> the same graph with Q/DQ pairs around its linear layers.
+"""A float ONNX graph and its calibration -> the same graph with Q/DQ pairs around its linear layers and convolutions.
 
 What is quantized, and what is left in float, follows from where the time goes and where the accuracy goes: the linear
 layers hold 95 % of a transformer's multiply-adds; layer norms, softmax, activations, residual sums and the last
 projection stay in float. The output of a linear layer is not quantized again: without that, ONNX Runtime runs the layer
 and its bias as one integer product with a float result.
+
+Of a convolutional network the 1 x 1 convolutions are linear layers, too (``clipedge.calibration.pointwise``). The other
+ones have their output quantized, behind its ReLU, since engines have no integer convolution with a float result; all
+readers take what was quantized, once. Depthwise convolutions stay in float (``clipedge.calibration.convolutions``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +20,14 @@ import onnx
 from onnx import helper, numpy_helper
 
 from clipedge.calibration.calibrate import Calibration, LayerCalibration
+from clipedge.calibration.convolutions import Convolution
+from clipedge.calibration.drafts import Draft
 from clipedge.calibration.equalize import fold_scales, smoothing_places
+from clipedge.calibration.layers import Layer, calibrated_layers
 from clipedge.calibration.linears import PATCH_EMBED, Linear, constants_of, linear_layers
 from clipedge.calibration.observers import Range
+from clipedge.calibration.pointwise import pointwise_as_linear
 from clipedge.calibration.rounding import Scheme, activation_parameters, quantize_weight
-from clipedge.calibration.storage import without_constants
 
 __all__ = ["quantize"]
 
@@ -34,31 +39,6 @@ MAX_BIAS = 2**30  # in int32, with as much room left for the products
 TINY = 1e-20  # a bias of so many steps of an activation is nothing, and smaller steps are no float32
 
 
-@dataclass(frozen=True)
-class _Graph:
-    """A graph under construction: nodes in topological order, and constants by name."""
-
-    nodes: list[onnx.NodeProto]
-    constants: dict[str, npt.NDArray[Any]]
-
-    def add(self, operator: str, inputs: list[str], output: str, name: str = "", **attributes: int) -> str:
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=name or output, **attributes))
-        return output
-
-    def quantize_pair(self, tensor: str, name: str, scale: np.float32, zero_point: npt.NDArray[Any]) -> str:
-        """QuantizeLinear and DequantizeLinear behind a tensor, called ``name``; the name of what comes out."""
-        parameters = [f"{name}.scale", f"{name}.zero_point"]
-        self.constants.update(zip(parameters, (np.asarray(scale), zero_point), strict=True))
-        quantized = self.add("QuantizeLinear", [tensor, *parameters], f"{name}.quantized")
-        return self.add("DequantizeLinear", [quantized, *parameters], f"{name}.dequantized")
-
-    def dequantized(self, name: str, integers: npt.NDArray[Any], scale: npt.NDArray[np.float32]) -> str:
-        """Replace a float constant by integers with a scale for each item of the last axis, and a DequantizeLinear."""
-        inputs = [name, f"{name}.scale", f"{name}.zero_point"]
-        self.constants.update(zip(inputs, (integers, scale, np.zeros_like(scale, integers.dtype)), strict=True))
-        return self.add("DequantizeLinear", inputs, f"{name}.dequantized", axis=integers.ndim - 1)
-
-
 def quantize(
     model: onnx.ModelProto,
     calibration: Calibration,
@@ -66,60 +46,102 @@ def quantize(
     pixel_mean: Sequence[float] = (),
     keep_float: Collection[str] = (),
 ) -> onnx.ModelProto:
-    """A copy of ``model`` with its linear layers in INT8, weights per output channel, symmetric.
+    """A copy of ``model`` with its linear layers and convolutions in INT8, weights per output channel, symmetric.
 
     A linear layer takes (rows, in) and becomes a Gemm; only the patch embedding, whose pixels are bytes already and
     need no calibration, takes (batch, patches, in). ``pixel_mean`` is the mean of each channel in [0, 255] that the
     model subtracts (image towers). Layers named in ``keep_float`` are left in float. Raises UsageError if the
     calibration lacks a layer.
     """
-    all_layers = linear_layers(model)
-    graph = _Graph([], constants_of(model))
-    ranged = [layer for layer in all_layers if layer.name != PATCH_EMBED]
-    fold_scales(graph.constants, smoothing_places(model, ranged, graph.constants), calibration.scales)
-    layers = {layer.name: layer for layer in all_layers if layer.name not in keep_float}
-    biases = {layer.output for layer in layers.values() if layer.bias}  # the Adds that become part of a Gemm
+    model = pointwise_as_linear(model)
+    calibrated = calibrated_layers(model)
+    graph = Draft(constants_of(model))
+    fold_scales(graph.constants, smoothing_places(model, calibrated, graph.constants), calibration.scales)
+    embedding = [layer for layer in linear_layers(model) if layer.name == PATCH_EMBED]
+    layers = {layer.name: layer for layer in [*embedding, *calibrated] if layer.name not in keep_float}
+    written: set[str] = set()  # outputs of nodes that are part of a layer before them: of a bias, of a ReLU
     dequantized: Dequantized = {}
     for node in model.graph.node:
         layer = layers.get(node.name)
         if layer is None:
-            if node.output[0] not in biases:
+            if node.output[0] not in written:
                 graph.nodes.append(node)
-        elif layer.name == PATCH_EMBED:
+            continue
+        written.add(layer.output)
+        if layer.name == PATCH_EMBED:
             _quantize_patch_embed(graph, model, layer, scheme, pixel_mean)
+        elif isinstance(layer, Convolution):
+            _quantize_convolution(graph, node, layer, calibration.of(layer.name), scheme, dequantized)
         else:
             _quantize_linear(graph, layer, calibration.of(layer.name), scheme, dequantized)
     _quantize_token_table(graph)
-    return _rebuilt(model, graph)
+    result = graph.finished(model)
+    onnx.checker.check_model(result)
+    return result
 
 
 def _quantize_linear(
-    graph: _Graph, layer: Linear, found: LayerCalibration, scheme: Scheme, dequantized: Dequantized
+    graph: Draft, layer: Linear, found: LayerCalibration, scheme: Scheme, dequantized: Dequantized
 ) -> None:
     """MatMul and Add -> Gemm of dequantized input, weight and bias."""
+    inputs = _quantized_inputs(graph, layer, found, scheme, dequantized)
+    graph.add("Gemm", inputs, layer.output, name=layer.name)
+
+
+def _quantize_convolution(
+    graph: Draft,
+    node: onnx.NodeProto,
+    layer: Convolution,
+    found: LayerCalibration,
+    scheme: Scheme,
+    dequantized: Dequantized,
+) -> None:
+    """Conv and ReLU -> Conv of dequantized input, weight and bias, ReLU, and a pair whose output has the old name."""
+    assert found.output is not None
+    convolution = onnx.NodeProto()
+    convolution.CopyFrom(node)
+    del convolution.input[:]
+    convolution.input.extend(_quantized_inputs(graph, layer, found, scheme, dequantized))
+    convolution.output[0] = product = f"{layer.product}.float"
+    graph.nodes.append(convolution)
+    if layer.output != layer.product:
+        product = graph.add("Relu", [product], f"{layer.output}.float", name=layer.output)
+    scale, zero_point = activation_parameters(found.output, scheme)
+    dequantized[layer.output, found.output] = graph.quantize_pair(
+        product, f"{layer.name}.output", scale, zero_point, output=layer.output
+    )
+
+
+def _quantized_inputs(
+    graph: Draft, layer: Layer, found: LayerCalibration, scheme: Scheme, dequantized: Dequantized
+) -> list[str]:
+    """The dequantized input, weight and, unless it is zero, bias of a layer."""
     scale, zero_point = activation_parameters(found.limits, scheme)
     key = layer.activation, found.limits
     if key not in dequantized:
         dequantized[key] = graph.quantize_pair(layer.activation, f"{layer.name}.input", scale, zero_point)
     bias = found.shift + (graph.constants[layer.bias] if layer.bias else 0)
-    rounded, weight_scale = quantize_weight(graph.constants[layer.weight], scheme.weight_limit)
+    weight = graph.constants[layer.weight]
+    matrix = layer.matrix(weight)
+    rounded, weight_scale = quantize_weight(matrix, scheme.weight_limit)
     # The engines add the bias to the integer products, in their steps. Beside a bias that is too large for that the
     # weights hardly matter: they get larger steps. Where there are no weights the bias alone decides.
     smallest = np.abs(bias) / (MAX_BIAS * scale)
     alone = ~rounded.any(axis=0) & (smallest > TINY)
     if alone.any() or (smallest > weight_scale).any():
         weight_scale = np.where(alone, smallest, np.maximum(weight_scale, smallest)).astype(np.float32)
-        rounded = np.round(graph.constants[layer.weight] / weight_scale).astype(np.int8)
-    inputs = [dequantized[key], graph.dequantized(layer.weight, rounded, weight_scale)]
+        rounded = np.round(matrix / weight_scale).astype(np.int8)
+    weights = graph.dequantized(layer.weight, layer.unmatrix(rounded, weight), weight_scale, layer.axis)
+    inputs = [dequantized[key], weights]
     if bias.any():
         steps = (scale * weight_scale).astype(np.float32)
         integers = np.round(bias / steps.astype(np.float64)).astype(np.int32)
-        inputs.append(graph.dequantized(layer.bias or f"{layer.name}.bias", integers, steps))
-    graph.add("Gemm", inputs, layer.output, name=layer.name)
+        inputs.append(graph.dequantized(layer.bias or f"{layer.name}.bias", integers, steps, axis=0))
+    return inputs
 
 
 def _quantize_patch_embed(
-    graph: _Graph, model: onnx.ModelProto, layer: Linear, scheme: Scheme, pixel_mean: Sequence[float]
+    graph: Draft, model: onnx.ModelProto, layer: Linear, scheme: Scheme, pixel_mean: Sequence[float]
 ) -> None:
     """Pixels minus 128 as int8, which is exact. Every engine fuses this signed pair; a lone u8 DequantizeLinear not."""
     weight = graph.constants[layer.weight]
@@ -133,7 +155,7 @@ def _quantize_patch_embed(
     moved = graph.add("Sub", [layer.activation, "pixels.offset"], "pixels.signed")
     pixels = graph.quantize_pair(moved, moved, np.float32(1), np.array(0, np.int8))
     output = next(node.output[0] for node in model.graph.node if node.name == layer.name)
-    graph.add("MatMul", [pixels, graph.dequantized(layer.weight, rounded, scale)], output, name=layer.name)
+    graph.add("MatMul", [pixels, graph.dequantized(layer.weight, rounded, scale, axis=1)], output, name=layer.name)
 
 
 def _patch_shift(
@@ -169,7 +191,7 @@ def _added_constant(model: onnx.ModelProto, layer: str) -> tuple[str, int]:
         tensor = node.output[0]
 
 
-def _quantize_token_table(graph: _Graph) -> None:
+def _quantize_token_table(graph: Draft) -> None:
     """Store a text tower's token table in int8 with one scale per column: a quarter of the bytes."""
     for place, node in enumerate(graph.nodes):
         if node.name == TOKEN_EMBED:
@@ -183,16 +205,3 @@ def _quantize_token_table(graph: _Graph) -> None:
             )
             graph.nodes[place : place + 1] = [gather, restore]
             return
-
-
-def _rebuilt(model: onnx.ModelProto, graph: _Graph) -> onnx.ModelProto:
-    """``model`` with other nodes, and of the constants those that they use."""
-    used = {name for node in graph.nodes for name in node.input}
-    result = without_constants(model)
-    del result.graph.node[:]
-    result.graph.node.extend(graph.nodes)
-    result.graph.initializer.extend(
-        numpy_helper.from_array(value, name) for name, value in graph.constants.items() if name in used
-    )
-    onnx.checker.check_model(result)
-    return result

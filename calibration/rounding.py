@@ -20,8 +20,9 @@ Floats = npt.NDArray[np.float32]
 class Scheme:
     """How a target's kernels take their numbers.
 
-    Activations are ``dtype``, their zero point free or, if ``symmetric``, fixed at zero. Weights are int8, symmetric,
-    and no larger than ``weight_limit``.
+    Activations are ``dtype``. Their zero point is free or, if ``symmetric``, fixed: at zero, or for a tensor that is
+    never negative at the lowest integer, with which engines need no ReLU. Weights are int8, symmetric, and no larger
+    than ``weight_limit``.
     """
 
     dtype: type[np.uint8] | type[np.int8]
@@ -54,11 +55,12 @@ def restored_weight(weight: Floats, scheme: Scheme) -> Floats:
 
 def activation_parameters(limits: Range, scheme: Scheme) -> tuple[np.float32, npt.NDArray[Any]]:
     """Scale and zero point of a range: q = round(x / scale) + zero_point."""
-    if scheme.symmetric:
+    if scheme.symmetric and limits.low < 0:
         bound = max(-limits.low, limits.high)
         return np.float32(bound / 127 or 1), np.array(0, scheme.dtype)
     scale = (limits.high - limits.low) / 255 or 1
-    return np.float32(scale), np.array(np.clip(round(-limits.low / scale), 0, 255), scheme.dtype)
+    lowest = int(np.iinfo(scheme.dtype).min)
+    return np.float32(scale), np.array(lowest + np.clip(round(-limits.low / scale), 0, 255), scheme.dtype)
 
 
 def round_trip(values: Floats, limits: Range, scheme: Scheme) -> Floats:

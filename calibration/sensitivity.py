@@ -12,22 +12,26 @@ import onnx
 from onnx import helper, numpy_helper
 
 from clipedge.calibration.calibrate import Calibration, LayerCalibration
+from clipedge.calibration.convolutions import Convolution
 from clipedge.calibration.equalize import fold_scales, smoothing_places
-from clipedge.calibration.linears import PATCH_EMBED, Linear, constants_of, linear_layers
+from clipedge.calibration.layers import Layer, calibrated_layers
+from clipedge.calibration.linears import constants_of
+from clipedge.calibration.observers import Range
+from clipedge.calibration.pointwise import pointwise_as_linear
 from clipedge.calibration.rounding import Scheme, activation_parameters, restored_weight
 from clipedge.calibration.storage import cpu_session
 from clipedge.selftest import centred_cosines
 
 __all__ = ["LayerProfile", "layer_costs", "layer_profiles"]
 
-# What stands between a layer and its input: x -> clip(round(x / step), low, high) * step. A layer without a bias has a
-# shift behind it.
+# What stands between a layer and its input, and behind a convolution: x -> clip(round(x / step), low, high) * step. A
+# layer without a bias gets a shift.
 STEP, LOW, HIGH, SHIFT = "step", "low", "high", "shift"
 
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """What INT8 does to one linear layer, and what the layer weighs.
+    """What INT8 does to one layer, and what the layer weighs.
 
     ``snr_db``: signal-to-noise ratio of the layer's own output in INT8, in dB. ``cost``: one minus the mean centred
     cosine of the embedding with this layer alone in INT8; None where that was not measured. ``in_float``: the export
@@ -51,6 +55,7 @@ def layer_profiles(
     in_float: tuple[str, ...],
 ) -> list[LayerProfile]:
     """The profile of every calibrated layer, in graph order; ``costs`` as ``layer_costs`` gives them, or empty."""
+    model = pointwise_as_linear(model)
     shapes = {item.name: tuple(item.dims) for item in model.graph.initializer}
     return [
         LayerProfile(
@@ -62,7 +67,7 @@ def layer_profiles(
             multiply_adds=calibration.layers[layer.name].tokens * int(np.prod(shapes[layer.weight])),
             weight_bytes=4 * int(np.prod(shapes[layer.weight])),
         )
-        for layer in linear_layers(model)
+        for layer in calibrated_layers(model)
         if layer.name in calibration.layers
     ]
 
@@ -74,7 +79,8 @@ def layer_costs(
 
     One session serves all layers: rounding is computed in float, by a graph whose steps and weights are inputs.
     """
-    layers = [layer for layer in linear_layers(model) if layer.name != PATCH_EMBED]
+    model = pointwise_as_linear(model)
+    layers = calibrated_layers(model)
     constants = constants_of(model)
     fold_scales(constants, smoothing_places(model, layers, constants), calibration.scales)
     # Weights are inputs of every run, so that the session holds no second copy of them.
@@ -93,7 +99,7 @@ def layer_costs(
 
 def _switchable(
     model: onnx.ModelProto,
-    layers: list[Linear],
+    layers: list[Layer],
     constants: Mapping[str, npt.NDArray[Any]],
     fed: Mapping[str, npt.NDArray[Any]],
 ) -> onnx.ModelProto:
@@ -110,48 +116,75 @@ def _switchable(
     return helper.make_model(graph, ir_version=model.ir_version, opset_imports=model.opset_import)
 
 
-def _rounded(node: onnx.NodeProto, layer: Linear) -> list[onnx.NodeProto]:
+def _rounded(node: onnx.NodeProto, layer: Layer) -> list[onnx.NodeProto]:
     """A layer's product with what stands before and behind it."""
-    step, low, high, shift = (f"{layer.name}.{name}" for name in (STEP, LOW, HIGH, SHIFT))
-    names = [f"{layer.name}.{part}" for part in ("divided", "rounded", "clipped", "restored")]
     product = onnx.NodeProto()
     product.CopyFrom(node)
-    product.input[0] = names[3]
-    nodes = [
-        helper.make_node("Div", [node.input[0], step], [names[0]]),
-        helper.make_node("Round", [names[0]], [names[1]]),
-        helper.make_node("Clip", [names[1], low, high], [names[2]]),
-        helper.make_node("Mul", [names[2], step], [names[3]]),
-        product,
-    ]
-    if layer.bias is None:
+    product.input[0] = f"{_input(layer)}.restored"
+    nodes = [*_rounding(node.input[0], _input(layer), product.input[0]), product]
+    shift = f"{layer.name}.{SHIFT}"
+    if isinstance(layer, Convolution):
+        if layer.bias is None:
+            product.input.append(shift)
+        # In front of the ReLU: the range begins at zero if there is one, and then clipping to it is the same.
+        product.output[0] = f"{layer.name}.unrounded"
+        nodes += _rounding(product.output[0], _output(layer), node.output[0])
+    elif layer.bias is None:
         product.output[0] = f"{layer.name}.unshifted"
         nodes.append(helper.make_node("Add", [product.output[0], shift], [node.output[0]]))
     return nodes
 
 
-def _switched_off(layer: Linear, constants: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Infinite bounds and a step of 2^-90 let every float32 value pass with all its bits."""
-    values = {
-        f"{layer.name}.{STEP}": np.array(2.0**-90, np.float32),
-        f"{layer.name}.{LOW}": np.array(-np.inf, np.float32),
-        f"{layer.name}.{HIGH}": np.array(np.inf, np.float32),
-    }
+def _rounding(tensor: str, prefix: str, output: str) -> list[onnx.NodeProto]:
+    step, low, high = (f"{prefix}.{name}" for name in (STEP, LOW, HIGH))
+    divided, rounded, clipped = (f"{prefix}.{part}" for part in ("divided", "rounded", "clipped"))
+    return [
+        helper.make_node("Div", [tensor, step], [divided]),
+        helper.make_node("Round", [divided], [rounded]),
+        helper.make_node("Clip", [rounded, low, high], [clipped]),
+        helper.make_node("Mul", [clipped, step], [output]),
+    ]
+
+
+def _input(layer: Layer) -> str:
+    return f"{layer.name}.input"
+
+
+def _output(layer: Layer) -> str:
+    return f"{layer.name}.output"
+
+
+def _switched_off(layer: Layer, constants: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
+    values = _passing(_input(layer))
+    if isinstance(layer, Convolution):
+        values |= _passing(_output(layer))
     if layer.bias is None:
-        values[f"{layer.name}.{SHIFT}"] = np.zeros(constants[layer.weight].shape[1], np.float32)
+        values[f"{layer.name}.{SHIFT}"] = np.zeros(constants[layer.weight].shape[layer.axis], np.float32)
     return values
 
 
 def _switched_on(
-    layer: Linear, found: LayerCalibration, constants: Mapping[str, npt.NDArray[Any]], scheme: Scheme
+    layer: Layer, found: LayerCalibration, constants: Mapping[str, npt.NDArray[Any]], scheme: Scheme
 ) -> dict[str, npt.NDArray[np.float32]]:
-    step, zero_point = activation_parameters(found.limits, scheme)
-    bounds = np.iinfo(scheme.dtype)
-    values = {
-        f"{layer.name}.{STEP}": np.array(step),
-        f"{layer.name}.{LOW}": np.array(bounds.min - int(zero_point), np.float32),
-        f"{layer.name}.{HIGH}": np.array(bounds.max - int(zero_point), np.float32),
-        layer.weight: restored_weight(constants[layer.weight], scheme),
-    }
-    values[layer.bias or f"{layer.name}.{SHIFT}"] = found.shift + (constants[layer.bias] if layer.bias else 0)
+    values = _clipping(_input(layer), found.limits, scheme)
+    if isinstance(layer, Convolution) and found.output:
+        values |= _clipping(_output(layer), found.output, scheme)
+    weight = constants[layer.weight]
+    values[layer.weight] = layer.unmatrix(restored_weight(layer.matrix(weight), scheme), weight)
+    values[layer.bias or f"{layer.name}.{SHIFT}"] = found.shift + (
+        constants[layer.bias] if layer.bias else np.zeros(weight.shape[layer.axis], np.float32)
+    )
     return values
+
+
+def _passing(prefix: str) -> dict[str, npt.NDArray[np.float32]]:
+    """Infinite bounds and a step of 2^-90 let every float32 value pass with all its bits."""
+    values = {STEP: 2.0**-90, LOW: -np.inf, HIGH: np.inf}
+    return {f"{prefix}.{name}": np.array(value, np.float32) for name, value in values.items()}
+
+
+def _clipping(prefix: str, limits: Range, scheme: Scheme) -> dict[str, npt.NDArray[np.float32]]:
+    step, zero_point = activation_parameters(limits, scheme)
+    bounds = np.iinfo(scheme.dtype)
+    values = {STEP: step, LOW: bounds.min - int(zero_point), HIGH: bounds.max - int(zero_point)}
+    return {f"{prefix}.{name}": np.array(value, np.float32) for name, value in values.items()}

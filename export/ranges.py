@@ -8,8 +8,7 @@ from pathlib import Path
 import onnx
 
 from clipedge.calibration.cache import CalibrationCache, load_cache, save_cache
-from clipedge.calibration.calibrate import Calibration, calibrate, observe_layers
-from clipedge.calibration.observe import Observation
+from clipedge.calibration.calibrate import Calibration, Observations, calibrate, observe_layers
 from clipedge.calibration.rounding import SCHEMES
 from clipedge.errors import UsageError
 from clipedge.export.convert import SourceTower
@@ -27,7 +26,7 @@ class Calibrations:
 
     def __init__(self, space_id: str, pictures: PixelStream, cache: str | os.PathLike[str] | None) -> None:
         self._space_id, self._pictures, self._path = space_id, pictures, cache
-        self._observed: dict[str, dict[str, Observation]] = {}
+        self._observed: dict[str, Observations] = {}
         self._found: dict[tuple[str, str], Calibration] = {}
         self._cached_sha256: str | None = None
         self._used = False

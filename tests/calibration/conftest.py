@@ -1,4 +1,5 @@
-"""Float graphs to calibrate: the demonstration model's image tower, and tiny towers with random weights."""
+"""Float graphs to calibrate: the demonstration model's image tower, and tiny towers and convolutional networks with
+random weights."""
 
 from __future__ import annotations
 
@@ -16,13 +17,17 @@ from torch import nn
 
 from clipedge.calibration import scenes
 from clipedge.calibration.calibrate import Calibration, calibrate, observe_layers
-from clipedge.calibration.observe import Observation
+from clipedge.calibration.observe import Observable, Observation
 from clipedge.calibration.rounding import SCHEMES
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
-from clipedge.export.checkpoints.configs import TextConfig, VitConfig
+from clipedge.export.checkpoints.configs import FastVitConfig, ResNetConfig, TextConfig, VitConfig
 from clipedge.export.graphs import write_image_graph, write_text_graph
+from clipedge.export.graphs.fastvit import write_fastvit_graph
+from clipedge.export.graphs.resnet import write_resnet_graph
 from clipedge.export.towers import ImageEmbedding, ImageTower, TextEmbedding, TextTower, build_image_tower
 from clipedge.export.towers.blocks import Attention, Block
+from clipedge.export.towers.fastvit import empty_fastvit
+from clipedge.export.towers.resnet import empty_resnet
 
 Tower = TypeVar("Tower", bound=nn.Module)
 Pixels = npt.NDArray[np.uint8]
@@ -34,7 +39,7 @@ class DemoTower:
 
     model: onnx.ModelProto
     pixel_mean: tuple[float, ...]
-    observed: dict[str, Observation]
+    observed: dict[Observable, Observation]
     calibrations: dict[str, Calibration]  # by target
     pictures: Pixels
 
@@ -122,4 +127,51 @@ def _randomised(tower: Tower) -> Tower:
                 weight.uniform_(0.5, 2)
             else:
                 weight.normal_(std=weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1)
+    return tower.requires_grad_(False).eval()
+
+
+@dataclass(frozen=True, eq=False)
+class TinyNetwork:
+    """A convolutional image tower in float, what was observed of it, and fresh pictures (N, 64, 64, 3)."""
+
+    model: onnx.ModelProto
+    observed: dict[Observable, Observation]
+    calibrations: dict[str, Calibration]  # by target
+    pictures: Pixels
+
+
+@pytest.fixture(scope="session", params=["resnet", "fastvit"])
+def tiny_network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyNetwork:
+    """A ModifiedResNet and a FastViT of one or two blocks a stage: whatever their real counterparts have, in small."""
+    path = tmp_path_factory.mktemp("network") / "image.onnx"
+    preprocessing = load_checkpoint(DEMO_CHECKPOINT).preprocessing
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if request.param == "resnet":
+            config = ResNetConfig(64, 32, (2, 1, 1, 1), heads=8)
+            write_resnet_graph(_randomised_network(empty_resnet(config, preprocessing, 32)), path)
+        else:
+            shape = FastVitConfig(64, (16, 32, 64), (1, 2, 1), mlp_ratio=3, attention_stages=1, squeeze_stages=(1,))
+            write_fastvit_graph(_randomised_network(empty_fastvit(shape, preprocessing, 32)), path)
+    model = onnx.load(path)
+    pictures, _ = scenes.labelled_pictures("calibration", 48)
+    observed = observe_layers(model, np.array_split(pictures, 3), lambda pixels: np.ones((len(pixels), 1)))
+    calibrations = {target: calibrate(model, observed, scheme) for target, scheme in SCHEMES.items()}
+    return TinyNetwork(model, observed, calibrations, scenes.labelled_pictures("test", 24)[0])
+
+
+def _randomised_network(tower: Tower) -> Tower:
+    """Weights that keep the activations' size from layer to layer (He et al. 2015, arXiv 1502.01852), some channels
+    larger than others, and residual branches smaller than the stream that they are added to."""
+    with torch.no_grad():
+        for name, weight in tower.named_parameters():
+            if weight.ndim == 1:
+                weight.normal_(std=0.1)
+                continue
+            weight.normal_(std=weight[0].numel() ** -0.5)
+            if weight.ndim == 4:
+                spread = torch.exp(0.4 * torch.randn(len(weight)))[:, None, None, None]
+                weight.mul_(spread * (0.5 if name.endswith(("conv3.weight", "fc2.weight")) else 1.3))
+            if name.endswith("mixer.weight"):
+                weight[:, :, 1, 1] += 1
     return tower.requires_grad_(False).eval()

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from clipedge.calibration.cache import CalibrationCache, cache_lines, load_cache, save_cache
+from clipedge.calibration.calibrate import Calibration
 from clipedge.calibration.quantize import quantize
 from clipedge.calibration.rounding import SCHEMES
 from clipedge.errors import UsageError
@@ -19,8 +20,13 @@ from clipedge.errors import UsageError
 
 @pytest.fixture(scope="module")
 def cache(demo_tower: Any) -> CalibrationCache:
-    calibrations = {(target, "image"): calibration for target, calibration in demo_tower.calibrations.items()}
-    return CalibrationCache("ab" * 32, "cd" * 32, calibrations)
+    return cache_of(demo_tower.calibrations)
+
+
+def cache_of(calibrations: dict[str, Calibration]) -> CalibrationCache:
+    """By target."""
+    by_tower = {(target, "image"): calibration for target, calibration in calibrations.items()}
+    return CalibrationCache("ab" * 32, "cd" * 32, by_tower)
 
 
 @pytest.fixture
@@ -58,6 +64,22 @@ def test_a_graph_made_from_the_file_is_the_same_to_the_bit(
         for found in (cache, load_cache(path))
     ]
     assert graphs[0].SerializeToString(deterministic=True) == graphs[1].SerializeToString(deterministic=True)
+
+
+def test_a_networks_convolutions_keep_the_ranges_of_their_outputs(tiny_network: Any, tmp_path: Path) -> None:
+    written = cache_of(tiny_network.calibrations)
+    save_cache(tmp_path / "network.cache", written)
+    found = load_cache(tmp_path / "network.cache")
+    graphs = [
+        quantize(tiny_network.model, cache.calibrations["x86", "image"], SCHEMES["x86"]) for cache in (written, found)
+    ]
+    assert graphs[0].SerializeToString(deterministic=True) == graphs[1].SerializeToString(deterministic=True)
+    lines = cache_lines(found)
+    layers = found.calibrations["x86", "image"].layers
+    for name, layer in layers.items():
+        line = next(line for line in lines if line.split()[:1] == [name])
+        assert line.endswith(f"{layer.output.high:.3f}" if layer.output else f"{layer.snr_db:.1f}")
+    assert max(map(len, lines)) <= 100
 
 
 def test_writing_replaces_a_file_and_leaves_nothing_beside_it(cache: CalibrationCache, path: Path) -> None:

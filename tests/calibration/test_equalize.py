@@ -11,8 +11,10 @@ import pytest
 from onnx import numpy_helper
 
 from clipedge.calibration.equalize import Smoothing, fold_scales, smoothing_places, smoothing_scale
+from clipedge.calibration.layers import calibrated_layers
 from clipedge.calibration.linears import constants_of, linear_layers
 from clipedge.calibration.observe import observe
+from clipedge.calibration.pointwise import pointwise_as_linear
 from clipedge.calibration.storage import cpu_session
 
 
@@ -73,6 +75,22 @@ def test_folding_divides_the_activations_and_changes_no_answer(
         for layer in place.layers:
             expected_high = before[layer.activation].high / scales[place.name]
             np.testing.assert_allclose(after[layer.activation].high, expected_high, rtol=1e-3, atol=1e-5)
+
+
+def test_convolutions_in_front_of_linear_layers_are_places(tiny_network: Any) -> None:
+    """With and without a ReLU between them, and not where a GELU or a pool is."""
+    model = pointwise_as_linear(tiny_network.model)
+    layers = calibrated_layers(model)
+    places = {place.name for place in smoothing_places(model, layers, constants_of(model))}
+    if any(layer.name == "stem.conv2" for layer in layers):
+        assert places == {"layer1.0.conv2", "layer1.1.conv2"}
+    else:
+        ffns = {f"stages.{stage}.blocks.{block}.ffn.conv" for stage, block in ((0, 0), (1, 0), (1, 1), (2, 0))}
+        assert places == ffns | {"stages.2.blocks.0.attn.out"}
+    folded_model = folded(model, random_scales(model))
+    pixels = {"pixels": tiny_network.pictures[:4]}
+    (expected,), (found,) = (cpu_session(graph).run(None, pixels) for graph in (model, folded_model))
+    np.testing.assert_allclose(found, expected, atol=5e-6)
 
 
 def _tokens(model: onnx.ModelProto) -> int:

@@ -11,7 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from clipedge.calibration import observe as module
 from clipedge.calibration.observe import ROWS, observe
+from clipedge.calibration.patches import Patches
 from clipedge.errors import CheckpointError, UsageError
 
 TOKENS, CHANNELS = 5, 16
@@ -141,3 +143,71 @@ def test_values_that_are_no_numbers_are_refused(model: onnx.ModelProto, bad: flo
 def test_without_inputs_it_says_what_to_give(model: onnx.ModelProto) -> None:
     with pytest.raises(UsageError, match="pictures"):
         observe(model, ["flat"], [], alike)
+
+
+@pytest.fixture(scope="module")
+def maps_model() -> onnx.ModelProto:
+    """x (batch, 4, 10, 12) -> y, the same numbers as maps."""
+    shape = ["batch", 4, 10, 12]
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["negated"]), helper.make_node("Neg", ["negated"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+
+
+KERNEL = Patches("negated", (3, 3), (1, 1), (1, 1, 1, 1))
+
+
+def random_maps(samples: int) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(0).normal(size=(samples, 4, 10, 12)).astype(np.float32)
+
+
+def one_token(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    return np.ones((len(batch), 1))
+
+
+def test_of_maps_extremes_are_exact_and_rows_are_patches_of_the_data(maps_model: onnx.ModelProto) -> None:
+    x = random_maps(30)
+    seen = observe(maps_model, [KERNEL, Patches("negated")], np.array_split(x, 4), one_token)
+    for patches in (KERNEL, Patches("negated")):
+        found = seen[patches]
+        np.testing.assert_array_equal(found.low, -x.max(axis=(0, 2, 3)))
+        np.testing.assert_array_equal(found.high, -x.min(axis=(0, 2, 3)))
+        assert found.tokens == 120
+        everything = {row.tobytes() for row in patches.cut(-x, np.arange(30 * 120))}
+        rows = {row.tobytes() for row in found.rows}
+        assert len(rows) == ROWS and rows <= everything
+
+
+def test_all_positions_of_maps_have_the_same_chance(maps_model: onnx.ModelProto) -> None:
+    x = random_maps(200)
+    x[:, 0] = -np.arange(120).reshape(10, 12)
+    rows = observe(maps_model, [Patches("negated")], np.array_split(x, 10), one_token)[Patches("negated")].rows
+    quarters, _ = np.histogram(rows[:, 0], 4, (0, 120))
+    assert (np.abs(quarters - ROWS / 4) < 4 * np.sqrt(ROWS * 3 / 16)).all()  # four standard deviations
+
+
+def test_the_same_maps_give_the_same_sample_however_memory_cuts_them(
+    maps_model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = random_maps(40)
+    whole = observe(maps_model, [KERNEL], [x], one_token)[KERNEL].rows
+    fed: list[int] = []
+
+    def weigh(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        fed.append(len(batch))
+        return one_token(batch)
+
+    monkeypatch.setattr(module, "MAX_RETURNED_BYTES", 3 * x[0].nbytes + 1)
+    np.testing.assert_array_equal(observe(maps_model, [KERNEL], np.array_split(x, 3), weigh)[KERNEL].rows, whole)
+    assert max(fed) == 3 and sum(fed) == 40
+
+
+def test_maps_that_are_no_numbers_are_refused(maps_model: onnx.ModelProto) -> None:
+    x = random_maps(3)
+    x[1, 2, 3, 4] = np.nan
+    with pytest.raises(CheckpointError, match="negated has NaN or infinite values"):
+        observe(maps_model, [KERNEL], [x], one_token)

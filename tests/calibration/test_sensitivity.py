@@ -75,3 +75,31 @@ def test_profiles_count_what_a_layer_computes(demo_tower: Any, costs: dict[str, 
     unmeasured = layer_profiles("image", demo_tower.model, demo_tower.calibrations["x86"], {}, ())
     assert {profile.cost for profile in unmeasured} == {None}
     assert all(np.isfinite(profile.snr_db) and profile.snr_db > 15 for profile in profiles)
+
+
+def test_costs_of_convolutions_are_those_of_quantizing_each_alone(tiny_network: Any) -> None:
+    model, calibration = tiny_network.model, tiny_network.calibrations["x86"]
+    pixels = {"pixels": tiny_network.pictures[:8]}
+    found = layer_costs(model, calibration, SCHEMES["x86"], pixels["pixels"])
+    assert list(found) == list(calibration.layers)
+    (exact,) = cpu_session(model).run(None, pixels)
+    for name, cost in found.items():
+        alone = quantize(model, calibration, SCHEMES["x86"], keep_float=[other for other in found if other != name])
+        (embeds,) = cpu_session(alone).run(None, pixels)
+        expected = 1 - centred_cosines(exact, embeds, exact.mean(axis=0)).mean()
+        assert cost == pytest.approx(expected, rel=0.1, abs=1e-5), name
+
+
+def test_profiles_count_what_a_convolution_computes_at_all_its_positions(tiny_network: Any) -> None:
+    """64 pixels: the stem's maps are 32 or 16 wide, those of the first stage 16, of the next 8."""
+    profiles = layer_profiles("image", tiny_network.model, tiny_network.calibrations["x86"], {}, ())
+    counts = {profile.layer: profile.multiply_adds for profile in profiles}
+    if "stem.conv2" in counts:
+        assert counts["stem.conv2"] == 32 * 32 * 16 * 16 * 9
+        assert counts["layer1.1.conv2"] == 16 * 16 * 32 * 32 * 9
+        assert counts["layer2.0.conv2"] == 16 * 16 * 64 * 64 * 9, "in front of the pool"
+        assert counts["layer2.0.conv3"] == 8 * 8 * 64 * 256
+    else:
+        assert counts["stages.0.blocks.0.ffn.fc1"] == 16 * 16 * 16 * 48
+        assert counts["stages.1.blocks.1.ffn.fc2"] == 8 * 8 * 96 * 32
+        assert counts["stages.2.blocks.0.attn.qkv"] == 4 * 4 * 64 * 192
