@@ -25,6 +25,7 @@ from clipedge.export.towers import (
     TracedTextTower,
     build_image_tower,
 )
+from clipedge.export.towers.text import hidden_keys
 
 __all__ = ["image_source", "text_source"]
 
@@ -95,8 +96,10 @@ class _TextTokens:
 
     def __call__(self, input_ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         pooled = self.tower.pooled_position(torch.from_numpy(input_ids)).numpy()[:, None]
-        places = np.arange(input_ids.shape[1])[None]
+        places = np.arange(self.tower.config.tokens)[None]
         seen = places < pooled if self.tower.config.causal else places != pooled
+        if self.tower.config.class_token:
+            seen = seen & (hidden_keys(torch.from_numpy(input_ids))[:, 0, 0].numpy() == 0)
         return np.where(places == pooled, np.maximum(seen.sum(axis=1, keepdims=True), 1), seen).astype(np.float64)
 
 

@@ -27,6 +27,7 @@ __all__ = [
 Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 
 LEGACY_EOS_TOKEN_ID = 2
+PAD_ID = 0  # what fills up texts in front of a class token
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,17 @@ from clipedge.export.checkpoints.checkpoint import (
     exp_logit_scale,
     space_id,
 )
-from clipedge.export.checkpoints.configs import ModelConfig
+from clipedge.export.checkpoints.configs import ModelConfig, TextConfig
 from clipedge.export.checkpoints.layouts import ImageLayout
 from clipedge.export.checkpoints.licenses import read_license
-from clipedge.export.checkpoints.mobileclip import mobileclip_layout
+from clipedge.export.checkpoints.mobileclip import MOBILECLIP_NAMES, mobileclip_layout
 from clipedge.export.checkpoints.openclip_config import OpenClipModel, openclip_model
 from clipedge.export.checkpoints.openclip_preprocessing import read_openclip_preprocessing
 from clipedge.export.checkpoints.openclip_tokenizer import read_openclip_tokenizer
 from clipedge.export.checkpoints.openclip_weights import resnet_layout, text_layout, vit_layout
 from clipedge.export.checkpoints.sections import read_json
+from clipedge.export.checkpoints.siglip_timm import SIGLIP_NAMES, siglip_timm_layout
+from clipedge.export.checkpoints.siglip_tokenizer import read_openclip_siglip_tokenizer
 from clipedge.export.checkpoints.tensors import (
     Stored,
     hash_files,
@@ -60,8 +62,11 @@ WEIGHTS_FILES = (OPENCLIP_WEIGHTS, "open_clip_pytorch_model.bin", "model.safeten
 
 TimmReader: TypeAlias = Callable[[OpenClipModel, Stored], ImageLayout]
 
+# ``tokenizer_kwargs`` of every SigLIP.
+CANONICALIZE = {"clean": "canonicalize"}
+
 # Patterns of timm's names of image towers, and who reads them.
-TIMM_READERS: Mapping[str, TimmReader] = {"fastvit_mci[0-4]": mobileclip_layout}
+TIMM_READERS: Mapping[str, TimmReader] = {MOBILECLIP_NAMES: mobileclip_layout, SIGLIP_NAMES: siglip_timm_layout}
 
 
 def openclip_image_layout(model: OpenClipModel, stored: Stored) -> ImageLayout:
@@ -108,7 +113,7 @@ def read_openclip_folder(folder: Path, source: ModelSource) -> Checkpoint:
 
 
 def find_openclip_weights(folder: Path) -> Path:
-    """The folder's weights, safetensors before pickles. Raises CheckpointError when there are none."""
+    """The folder's weights, of several those that OpenCLIP would take. Raises CheckpointError when there are none."""
     for name in WEIGHTS_FILES:
         if (folder / name).is_file():
             return folder / name
@@ -150,8 +155,16 @@ def openclip_checkpoint(
         license=license_name,
         source_sha256=hash_files(files.weights),
         space_id=space_id(config, image_weights, text_weights),
-        read_tokenizer=lambda: read_openclip_tokenizer(model, files.tokenizer),
+        read_tokenizer=lambda: _read_tokenizer(model, files.tokenizer, text.config),
     )
+
+
+def _read_tokenizer(model: OpenClipModel, place: Path, config: TextConfig) -> bytes:
+    """SigLIP's tokenizer or CLIP's; whatever cleans its texts otherwise is refused there."""
+    if model.text.values.get("hf_tokenizer_name") and model.text.values.get("tokenizer_kwargs") == CANONICALIZE:
+        folder = place.parent if place.is_file() else place
+        return read_openclip_siglip_tokenizer(folder, config.context_length, config.vocab_size)
+    return read_openclip_tokenizer(model, place)
 
 
 def _scalar_shape(stored: Stored, name: str) -> tuple[int, ...]:

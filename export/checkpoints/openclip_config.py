@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from clipedge.export.checkpoints.checkpoint import UnsupportedArchitectureError
-from clipedge.export.checkpoints.configs import LEGACY_EOS_TOKEN_ID, Activation, ResNetConfig, TextConfig, VitConfig
+from clipedge.export.checkpoints.configs import (
+    LEGACY_EOS_TOKEN_ID,
+    PAD_ID,
+    Activation,
+    ResNetConfig,
+    TextConfig,
+    VitConfig,
+)
 from clipedge.export.checkpoints.sections import Section
 
 __all__ = ["OpenClipModel", "openclip_model", "resnet_config", "text_config", "vit_config"]
@@ -27,11 +34,11 @@ PLAIN_BLOCKS: Mapping[str, tuple[Any, ...]] = {
     "scale_attn": (False,),
     "scale_fc": (False,),
 }
-PLAIN_VIT: Mapping[str, tuple[Any, ...]] = {**PLAIN_BLOCKS, "attentional_pool": (False,), "pool_type": ("tok",)}
+PLAIN_VIT: Mapping[str, tuple[Any, ...]] = {**PLAIN_BLOCKS, "attentional_pool": (False, True), "pool_type": ("tok",)}
 PLAIN_TEXT: Mapping[str, tuple[Any, ...]] = {
     **PLAIN_BLOCKS,
     "hf_model_name": (None,),
-    "embed_cls": (False,),
+    "embed_cls": (False, True),
     "proj_type": ("linear",),
     "pool_type": ("argmax", "eos", "last"),
 }
@@ -96,6 +103,9 @@ def vit_config(model: OpenClipModel) -> VitConfig:
     width, head_width = section.integer("width", 768), section.integer("head_width", 64)
     if width % head_width:
         raise section.refuse("head_width", f"a divisor of width = {width}")
+    attentional, pool_heads = section.flag("attentional_pool", False), section.integer("attn_pooler_heads", 8)
+    if attentional and model.embed_dim % pool_heads:
+        raise section.refuse("attn_pooler_heads", f"a divisor of embed_dim = {model.embed_dim}")
     return VitConfig(
         image_size=image_size,
         patch_size=patch_size,
@@ -106,6 +116,8 @@ def vit_config(model: OpenClipModel) -> VitConfig:
         activation=_activation(section, model.quick_gelu),
         eps=_eps(section),
         norm_pre=not section.flag("no_ln_pre", False),
+        pool="attentional" if attentional else "class",
+        pool_heads=pool_heads if attentional else 8,
     )
 
 
@@ -134,7 +146,9 @@ def text_config(model: OpenClipModel) -> TextConfig:
     width, heads = section.integer("width", 512), section.integer("heads", 8)
     if width % heads:
         raise section.refuse("heads", f"a divisor of width = {width}")
-    pool = section.values.get("pool_type", "argmax")
+    pool, class_token = section.values.get("pool_type", "argmax"), section.flag("embed_cls", False)
+    if class_token and section.values.get("pad_id", PAD_ID) != PAD_ID:
+        raise UnsupportedArchitectureError(str(section.refuse("pad_id", f"{PAD_ID} beside embed_cls")))
     return TextConfig(
         vocab_size=section.integer("vocab_size", 49408),
         context_length=section.integer("context_length", 77),
@@ -146,8 +160,9 @@ def text_config(model: OpenClipModel) -> TextConfig:
         eps=_eps(section),
         eos_token_id=_eos_token_id(section) if pool == "eos" else LEGACY_EOS_TOKEN_ID,
         causal=not section.flag("no_causal_mask", False),
-        pool="last" if pool == "last" else "end",
+        pool="last" if pool == "last" or class_token else "end",
         projection_bias=section.flag("proj_bias", False),
+        class_token=class_token,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import torch
 
+from clipedge.export.checkpoints.coca import canonical_pooler, is_decoder_tensor, pooler_shapes
 from clipedge.export.checkpoints.configs import TextConfig, VitConfig
 from clipedge.export.checkpoints.layouts import ImageLayout, TextLayout
 from clipedge.export.checkpoints.openclip_config import OpenClipModel, resnet_config, text_config, vit_config
@@ -33,6 +34,8 @@ def vit_layout(model: OpenClipModel) -> ImageLayout:
     config, scaled = vit_config(model), _has_layer_scale(model.vision.values)
     width, patch = config.width, config.patch_size
     prefix = "visual.transformer."
+    pooled_width = model.embed_dim if config.pool == "attentional" else width
+    queries = model.vision.integer("attn_pooler_queries", 256)
 
     def canonical(tensors: Tensors) -> dict[str, torch.Tensor]:
         return {
@@ -41,6 +44,7 @@ def vit_layout(model: OpenClipModel) -> ImageLayout:
             "embedding.position": tensors["visual.positional_embedding"],
             **(_renamed(tensors, "embedding.norm", "visual.ln_pre") if config.norm_pre else {}),
             **_blocks(tensors, prefix, config.layers, scaled),
+            **(canonical_pooler(tensors, config) if config.pool == "attentional" else {}),
             **_renamed(tensors, "norm_post", "visual.ln_post"),
             "projection.weight": tensors["visual.proj"].T.contiguous(),
         }
@@ -51,8 +55,9 @@ def vit_layout(model: OpenClipModel) -> ImageLayout:
         "visual.positional_embedding": (config.tokens, width),
         **(_affine("visual.ln_pre", (width,)) if config.norm_pre else {}),
         **_block_shapes(prefix, config, scaled),
-        **_affine("visual.ln_post", (width,)),
-        "visual.proj": (width, model.embed_dim),
+        **(pooler_shapes(config, model.embed_dim, queries) if config.pool == "attentional" else {}),
+        **_affine("visual.ln_post", (pooled_width,)),
+        "visual.proj": (pooled_width, model.embed_dim),
     }
     return ImageLayout(config, shapes, canonical)
 
@@ -72,7 +77,7 @@ def text_layout(model: OpenClipModel, prefix: str) -> TextLayout:
     def canonical(tensors: Tensors) -> dict[str, torch.Tensor]:
         return {
             "embedding.token": tensors[f"{prefix}token_embedding.weight"],
-            "embedding.position": tensors[f"{prefix}positional_embedding"],
+            "embedding.position": _text_positions(tensors, prefix, config),
             **_blocks(tensors, blocks, config.layers, scaled),
             **_renamed(tensors, "norm_post", f"{prefix}ln_final"),
             **(
@@ -84,7 +89,8 @@ def text_layout(model: OpenClipModel, prefix: str) -> TextLayout:
 
     shapes: dict[str, Shape] = {
         f"{prefix}token_embedding.weight": (config.vocab_size, width),
-        f"{prefix}positional_embedding": (config.context_length, width),
+        f"{prefix}positional_embedding": (config.tokens, width),
+        **({f"{prefix}cls_emb": (width,)} if config.class_token else {}),
         **_block_shapes(blocks, config, scaled),
         **_affine(f"{prefix}ln_final", (width,)),
         **(
@@ -94,7 +100,15 @@ def text_layout(model: OpenClipModel, prefix: str) -> TextLayout:
         ),
     }
     # Releases of OpenCLIP before 2.0 stored the mask, which is not learned.
-    return TextLayout(config, shapes, canonical, lambda name: name == f"{prefix}attn_mask")
+    return TextLayout(config, shapes, canonical, lambda name: name == f"{prefix}attn_mask" or is_decoder_tensor(name))
+
+
+def _text_positions(tensors: Tensors, prefix: str, config: TextConfig) -> torch.Tensor:
+    """With CoCa's class token in the last row, to which nothing else is added."""
+    position = tensors[f"{prefix}positional_embedding"]
+    if not config.class_token:
+        return position
+    return torch.cat([position[:-1], position[-1:] + tensors[f"{prefix}cls_emb"]])
 
 
 def _has_layer_scale(section: Mapping[str, object]) -> bool:

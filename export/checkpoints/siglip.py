@@ -66,7 +66,7 @@ def read_siglip_folder(folder: Path, source: ModelSource) -> Checkpoint:
         license=read_license(folder),
         source_sha256=hash_files(weights.files),
         space_id=space_id(config, image_weights, text_weights),
-        read_tokenizer=lambda: read_siglip_tokenizer(tokenizer, config.text.context_length),
+        read_tokenizer=lambda: read_siglip_tokenizer(tokenizer, config.text.context_length, config.text.vocab_size),
     )
 
 

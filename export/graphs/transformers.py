@@ -22,12 +22,13 @@ from typing import cast
 from onnx import TensorProto, helper
 from torch import nn
 
+from clipedge.export.checkpoints.configs import PAD_ID
 from clipedge.export.graphs.nodes import GraphBuilder
 from clipedge.export.graphs.pooling import attention_pooling
 from clipedge.export.towers.blocks import Block, FusedAttention, PooledAttention
 from clipedge.export.towers.simplify import simplify_image_tower, simplify_text_tower
 from clipedge.export.towers.stem import STEM_SIZES, FoldedConvStem
-from clipedge.export.towers.text import HIDDEN, PAD_ID, TextEmbedding, TextTower, attention_mask
+from clipedge.export.towers.text import HIDDEN, TextEmbedding, TextTower, attention_mask
 from clipedge.export.towers.tower import Tower
 from clipedge.export.towers.vit import FoldedImageEmbedding, ImageTower
 

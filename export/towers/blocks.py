@@ -1,7 +1,8 @@
 """Transformer blocks, as CLIP has them (pre-norm) and in the rearranged forms that compute the same for less.
 
 Every block and attention takes (hidden, position, mask): the tokens (B, T, W), the position (B,) of the token that
-the tower pools, and the (T, T) mask to add to attention scores, None for none. B batch, T tokens, W width.
+the tower pools, and the mask to add to attention scores: (T, T), or (B, 1, T or 1, T) for each sample its own, None
+for none. B batch, T tokens, W width.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class PooledAttention(nn.Module):
     def forward(self, hidden: torch.Tensor, position: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         query = self.query(take_token(hidden, position))
         key, value = self.key_value(hidden).chunk(2, dim=-1)
-        row = None if mask is None else mask[position][:, None, None, :]
+        row = None if mask is None else _mask_rows(mask, position)
         attended: torch.Tensor = self.out(attend(query, key, value, self.heads, self.scale, row))
         return attended
 
@@ -97,6 +98,14 @@ def attend(
     query, key, value = (x.reshape(len(x), x.shape[1], heads, -1).transpose(1, 2) for x in (query, key, value))
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
     return mixed.transpose(1, 2).flatten(2)
+
+
+def _mask_rows(mask: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """The mask's rows (B, 1, 1, T) of the tokens at ``position`` (B,)."""
+    if mask.ndim == 2:
+        return mask[position][:, None, None, :]
+    rows = mask.expand(-1, -1, mask.shape[-1], -1)
+    return rows[torch.arange(len(position), device=mask.device), :, position][:, :, None]
 
 
 def take_token(hidden: torch.Tensor, position: torch.Tensor) -> torch.Tensor:

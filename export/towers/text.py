@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from clipedge.export.checkpoints.configs import TextConfig
+from clipedge.export.checkpoints.configs import PAD_ID, TextConfig
 from clipedge.export.towers.blocks import Block
 from clipedge.export.towers.tower import Tower, transformer_block
 
-__all__ = ["TextEmbedding", "TextTower", "attention_mask", "empty_text_tower"]
+__all__ = ["HIDDEN", "TextEmbedding", "TextTower", "attention_mask", "empty_text_tower", "hidden_keys"]
 
 # What is added to the score of a hidden token. Its exponential is exactly zero in any float type, and unlike minus
 # infinity or float32's lowest number it survives the conversion to half precision in every engine.
@@ -47,14 +48,17 @@ class TextTower(Tower):
         self.config = config
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """(B, T) int64 to (B, D), L2-normalised; T is the context length."""
+        """(B, context length) int64 to (B, D), L2-normalised."""
         hidden, mask = self.embedding(input_ids), attention_mask(self.config)
+        if self.config.class_token:
+            keys = hidden_keys(input_ids)
+            mask = keys if mask is None else mask.to(keys) + keys
         return self.encode(hidden, self.pooled_position(input_ids), None if mask is None else mask.to(hidden))
 
     def pooled_position(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """(B, T) to (B,); of a text without an end the first token, as in transformers."""
+        """(B, context length) to (B,); of a text without an end the first token, as in transformers."""
         if self.config.pool == "last":
-            return torch.full((len(input_ids),), self.config.context_length - 1, device=input_ids.device)
+            return torch.full((len(input_ids),), self.config.tokens - 1, device=input_ids.device)
         if self.config.pools_highest_id:
             return input_ids.argmax(dim=-1)
         return (input_ids == self.config.eos_token_id).int().argmax(dim=-1)
@@ -64,18 +68,29 @@ def attention_mask(config: TextConfig) -> torch.Tensor | None:
     """(T, T) float32 to add to attention scores: token i (row) sees tokens 0 to i (columns). None: it sees all."""
     if not config.causal:
         return None
-    length = config.context_length
+    length = config.tokens
     return torch.full((length, length), HIDDEN).triu(diagonal=1)
 
 
+def hidden_keys(input_ids: torch.Tensor) -> torch.Tensor:
+    """(B, T - 1) token ids to (B, 1, 1, T) to add to attention scores: hides what stands behind padding.
+
+    Not the padding itself, as one would expect: CoCa was trained with the mask moved by one place, in which the first
+    place takes the class token's.
+    """
+    scores = (input_ids == PAD_ID).to(torch.float32) * HIDDEN
+    return F.pad(scores, (1, 0))[:, None, None]
+
+
 class TextEmbedding(nn.Module):
-    """Token ids to tokens with positions."""
+    """Token ids to tokens with positions. A class token's embedding is part of its position, the last."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
+        self.class_token = config.class_token
         self.token = nn.Parameter(torch.empty(config.vocab_size, config.width))
-        self.position = nn.Parameter(torch.empty(config.context_length, config.width))
+        self.position = nn.Parameter(torch.empty(config.tokens, config.width))
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """(B, T) int64 to (B, T, W)."""
-        return self.token[input_ids] + self.position
+        """(B, context length) int64 to (B, T, W)."""
+        return F.pad(self.token[input_ids], (0, 0, 0, int(self.class_token))) + self.position

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from transformers import CLIPConfig, CLIPModel
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPConfig, CLIPModel, GemmaTokenizer, SiglipConfig, SiglipModel
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 Config = dict[str, Any]
 MakeClip = Callable[..., Path]
+MakeSiglip = Callable[..., Path]
 
 TINY_TEXT: Config = {
     "hidden_size": 24,
@@ -49,6 +52,23 @@ VARIETIES: dict[str, tuple[Config, Config, int]] = {
         {"num_attention_heads": 8, "patch_size": 12, "num_hidden_layers": 1, "intermediate_size": 33},
         7,
     ),
+}
+
+SIGLIP_TEXT: Config = {
+    "hidden_size": 32,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 12,
+    "vocab_size": 420,
+}
+SIGLIP_IMAGE: Config = {
+    "hidden_size": 32,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 24,
+    "patch_size": 8,
 }
 
 # CLIP ViT-B, as transformers' defaults have it.
@@ -155,3 +175,57 @@ def draw_texts() -> Callable[[int, int, int], NDArray[np.int64]]:
         return texts
 
     return draw
+
+
+def write_siglip(folder: Path, text: Config, image: Config, seed: int = 0) -> Path:
+    """A SiglipModel with random weights, as transformers writes it, with its image processor."""
+    config = SiglipConfig(text_config=text, vision_config=image)
+    with torch.device("meta"):
+        model = SiglipModel(config)
+    model.to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.state_dict().items():
+        noise = torch.randn(weight.shape, generator=generator)
+        if name.startswith("logit"):
+            noise = torch.tensor([3.0 if name == "logit_scale" else -4.0])
+        elif name.endswith("bias"):
+            noise *= 0.1
+        elif "norm" in name:
+            noise = 1 + 0.3 * noise
+        elif weight.ndim > 1 and "position" not in name and "token" not in name and "probe" not in name:
+            noise /= np.sqrt(weight[0].numel())
+        weight.copy_(noise)
+    model.save_pretrained(folder)
+    size = {"height": image.get("image_size", 224), "width": image.get("image_size", 224)}
+    SiglipImageProcessorPil(size=size).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_siglip(tmp_path_factory: pytest.TempPathFactory) -> MakeSiglip:
+    """Write a SigLIP; ``text`` and ``image`` change fields of a tiny configuration, or else of transformers' own."""
+
+    def make(text: Config | None = None, image: Config | None = None, tiny: bool = True) -> Path:
+        base_text, base_image = (SIGLIP_TEXT, SIGLIP_IMAGE) if tiny else ({}, {})
+        return write_siglip(tmp_path_factory.mktemp("siglip"), base_text | (text or {}), base_image | (image or {}))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small tokenizer of Gemma's kind, as SigLIP 2 has it: no start token, an end, padded behind."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trained = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    trained.normalizer = normalizers.Replace(" ", "\u2581")
+    trained.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=special, show_progress=False)
+    trained.train_from_iterator(["a photo of a cat, a photo of a dog", "red circles above blue squares 12345"], trainer)
+    document = json.loads(trained.to_str())["model"]
+    merges = [tuple(pair) for pair in document["merges"]]
+    tokenizer = GemmaTokenizer(
+        vocab=document["vocab"], merges=merges, padding_side="right", add_bos_token=False, add_eos_token=True
+    )
+    folder = tmp_path_factory.mktemp("gemma")
+    tokenizer.save_pretrained(folder)
+    return folder
