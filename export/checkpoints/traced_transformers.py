@@ -27,7 +27,7 @@ from clipedge.export.checkpoints.preprocessing import CLIP_PROCESSOR, preprocess
 from clipedge.export.checkpoints.sections import Section, read_json
 from clipedge.export.checkpoints.tensors import find_weight_files, hash_files
 from clipedge.export.libraries.transformers import (
-    import_transformers,
+    pretrained,
     transformers_image_tower,
     transformers_text_tower,
 )
@@ -50,11 +50,11 @@ def read_with_transformers(folder: Path, source: ModelSource) -> Checkpoint:
     Raises UnsupportedArchitectureError for a model that is no CLIP, CheckpointError for a damaged folder,
     MissingDependencyError without transformers.
     """
-    transformers, files = import_transformers(), find_weight_files(folder)
+    files = find_weight_files(folder)
     settings = {key: value for key, value in read_json(folder / "config.json").items() if key not in BOOKKEEPING}
-    weights = _read_weights(transformers, folder)
-    tokenizer = _read_tokenizer(transformers, Path(source.tokenizer) if source.tokenizer else folder)
-    image, text, embed_dim = _configs(transformers, folder, settings, tokenizer)
+    weights = _read_weights(folder)
+    tokenizer = _read_tokenizer(Path(source.tokenizer) if source.tokenizer else folder)
+    image, text, embed_dim = _configs(folder, settings, tokenizer)
     image_weights = _part(folder, weights, transformers_image_tower(image))
     text_weights = _part(folder, weights, transformers_text_tower(text))
     bias = weights.get("logit_bias")
@@ -69,7 +69,7 @@ def read_with_transformers(folder: Path, source: ModelSource) -> Checkpoint:
         logit_scale=exp_logit_scale(folder, float(weights["logit_scale"].reshape(()))),
         logit_bias=0.0 if bias is None else float(bias.reshape(())),
         activation="softmax" if bias is None else "sigmoid",
-        preprocessing=_read_preprocessing(transformers, folder, image.image_size),
+        preprocessing=_read_preprocessing(folder, image.image_size),
         license=read_license(folder),
         source_sha256=hash_files(files),
         space_id=space_id(ModelConfig(image, text, embed_dim), image_weights, text_weights),
@@ -79,11 +79,9 @@ def read_with_transformers(folder: Path, source: ModelSource) -> Checkpoint:
     )
 
 
-def _read_weights(transformers: Any, folder: Path) -> Mapping[str, torch.Tensor]:
+def _read_weights(folder: Path) -> Mapping[str, torch.Tensor]:
     """All tensors by the names of transformers' modules, which need not be those in the file."""
-    model, found = _ask(
-        folder, transformers.AutoModel, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-    )
+    model, found = pretrained(folder, "AutoModel", dtype=torch.float32, use_safetensors=True, output_loading_info=True)
     if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
         raise UnsupportedArchitectureError(
             f"{folder / 'config.json'}: transformers makes a {type(model).__name__} of it, which is no CLIP; expected "
@@ -105,8 +103,8 @@ def _read_weights(transformers: Any, folder: Path) -> Mapping[str, torch.Tensor]
     return weights
 
 
-def _read_tokenizer(transformers: Any, place: Path) -> Any:
-    tokenizer = _ask(place, transformers.AutoTokenizer)
+def _read_tokenizer(place: Path) -> Any:
+    tokenizer = pretrained(place, "AutoTokenizer")
     if not getattr(tokenizer, "is_fast", False) or tokenizer.pad_token is None:
         raise CheckpointError(
             f"{place}: expected a tokenizer of the tokenizers library with a padding token, found "
@@ -116,10 +114,10 @@ def _read_tokenizer(transformers: Any, place: Path) -> Any:
 
 
 def _configs(
-    transformers: Any, folder: Path, settings: Mapping[str, Any], tokenizer: Any
+    folder: Path, settings: Mapping[str, Any], tokenizer: Any
 ) -> tuple[TracedImageConfig, TracedTextConfig, int]:
     """Of both towers, and the embedding dimension."""
-    config = _ask(folder, transformers.AutoConfig)
+    config = pretrained(folder, "AutoConfig")
     path, written = folder / "config.json", json.dumps(settings, sort_keys=True)
     vision, text = (Section(path, name, getattr(config, name).to_dict()) for name in ("vision_config", "text_config"))
     positions = text.integer("max_position_embeddings", MAX_CONTEXT)
@@ -136,22 +134,11 @@ def _configs(
     )
 
 
-def _read_preprocessing(transformers: Any, folder: Path, image_size: int) -> Preprocessing:
-    """As transformers fills up what the file leaves out: each family has defaults of its own."""
-    processor = _ask(folder, transformers.AutoImageProcessor)
-    values = {**processor.to_dict(), "image_processor_type": CLIP_PROCESSOR}  # nothing is left to its defaults
+def _read_preprocessing(folder: Path, image_size: int) -> Preprocessing:
+    """Each family has defaults of its own for what the file leaves out; transformers fills them in."""
+    values = json.loads(pretrained(folder, "AutoImageProcessor").to_json_string())
+    values["image_processor_type"] = CLIP_PROCESSOR  # whose defaults are no longer asked for
     return preprocessing_of(folder / "preprocessor_config.json", values, image_size)
-
-
-def _ask(place: Path, auto: Any, **options: Any) -> Any:
-    """``from_pretrained`` of one of transformers' Auto classes, from local files and without running their code."""
-    try:
-        return auto.from_pretrained(place, local_files_only=True, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UnsupportedArchitectureError(
-            f"{place}: transformers' {auto.__name__} cannot read it ({reason})"
-        ) from None
 
 
 def _part(folder: Path, weights: Mapping[str, torch.Tensor], tower: nn.Module) -> dict[str, torch.Tensor]:

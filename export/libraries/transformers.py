@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from clipedge.errors import MissingDependencyError
+from clipedge.export.checkpoints.checkpoint import UnsupportedArchitectureError
 from clipedge.export.checkpoints.configs import TracedImageConfig, TracedTextConfig
 
-__all__ = ["import_transformers", "transformers_image_tower", "transformers_text_tower"]
+__all__ = ["pretrained", "transformers_image_tower", "transformers_text_tower"]
 
 
 def transformers_image_tower(config: TracedImageConfig) -> nn.Module:
@@ -29,8 +31,28 @@ def transformers_text_tower(config: TracedTextConfig) -> nn.Module:
     return _pruned(_TextFeatures(_empty(config), config), input_ids)
 
 
-def import_transformers() -> Any:
-    """transformers, 5 or newer. Raises MissingDependencyError."""
+def pretrained(place: Path, auto: str, **options: Any) -> Any:
+    """What transformers' class ``auto`` makes of local files, without running code that lies beside them.
+
+    Raises UnsupportedArchitectureError when it makes nothing of them, MissingDependencyError without transformers.
+    """
+    transformers = _transformers()
+    logging = transformers.utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        return getattr(transformers, auto).from_pretrained(place, local_files_only=True, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise UnsupportedArchitectureError(
+            f"{place}: transformers' {auto} makes nothing of it ({str(error).strip().splitlines()[0]})"
+        ) from None
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _transformers() -> Any:
+    """transformers, 5 or newer."""
     try:
         import transformers
     except ImportError as error:
@@ -41,10 +63,7 @@ def import_transformers() -> Any:
 
 
 def _missing(found: str) -> str:
-    return (
-        f"this model is built by transformers, version 5 or newer ({found}): "
-        'pip install "clipedge[transformers]", or in an environment of its own'
-    )
+    return f'this model is built by transformers, version 5 or newer ({found}): pip install "clipedge[transformers]"'
 
 
 class _ImageFeatures(nn.Module):
@@ -78,7 +97,7 @@ def _features(found: Any) -> torch.Tensor:
 
 
 def _empty(config: TracedImageConfig | TracedTextConfig) -> Any:
-    transformers = import_transformers()
+    transformers = _transformers()
     settings = json.loads(config.settings)
     settings.pop("model_type", None)
     return transformers.AutoModel.from_config(transformers.AutoConfig.for_model(config.architecture, **settings))
