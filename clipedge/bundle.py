@@ -14,9 +14,10 @@ from pathlib import Path
 from clipedge.errors import BundleError, UsageError
 from clipedge.manifest import FileEntry, Manifest, Variant
 
-__all__ = ["MANIFEST_NAME", "Bundle", "file_entry", "open_bundle", "replacing_folder", "sha256_of"]
+__all__ = ["MANIFEST_NAME", "REPORT_NAME", "Bundle", "file_entry", "open_bundle", "replacing_folder", "sha256_of"]
 
 MANIFEST_NAME = "clipedge.json"
+REPORT_NAME = "clipedge-report.json"  # in exports of another layout, which have no manifest
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
 
@@ -134,7 +135,8 @@ def replacing_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 def _check_replaceable(target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UsageError(f"{target} is not a folder; name a new folder, or an earlier bundle to replace")
-    if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST_NAME).is_file():
+    ours = any((target / name).is_file() for name in (MANIFEST_NAME, REPORT_NAME))
+    if target.is_dir() and any(target.iterdir()) and not ours:
         raise UsageError(
             f"{target} holds files that are no bundle, and would be lost; name a new folder, or an earlier bundle"
         )

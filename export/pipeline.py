@@ -14,6 +14,7 @@ from clipedge.errors import GateError, UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, ModelSource, load_checkpoint
 from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.html import report_html
+from clipedge.export.layout import Layout, check_layout, to_huggingface
 from clipedge.export.material import Material, gather_material
 from clipedge.export.package import TOKENIZER_NAME, carry_banks, make_manifest, write_goldens, write_model_card
 from clipedge.export.proof import latencies, tower_report, variant_proof
@@ -50,6 +51,7 @@ def export(
     revision: str | None = None,
     max_drop: float | None = None,
     calibration_cache: str | os.PathLike[str] | None = None,
+    layout: Layout = "bundle",
 ) -> Report:
     """Export ``model`` to a bundle at ``output`` and prove that it gives the same answers.
 
@@ -63,12 +65,14 @@ def export(
 
     INT8 leaves a layer in float only if the proof fails without. ``max_drop``: how many points of zero-shot accuracy
     the export may cost, in place of the gate's one; it takes labelled pictures. ``calibration_cache``: a file that
-    keeps the calibration; if it exists and has what is needed, no calibration picture is looked at.
+    keeps the calibration; if it exists and has what is needed, no calibration picture is looked at. ``layout``
+    "huggingface" writes a folder in the hub's conventions instead of a bundle (``clipedge.export.layout``).
 
     An export that fails leaves nothing behind: what was at ``output`` stays. Raises GateError (which holds the
     report) if the exported model stays below the gate, CheckpointError or UsageError for input that cannot be used.
     """
     wanted = _wanted_variants(precision, target)
+    check_layout(layout, wanted)
     with replacing_folder(output) as folder:
         source = ModelSource(
             os.fspath(DEMO_CHECKPOINT if model is None else model),
@@ -105,6 +109,8 @@ def export(
             raise GateError("; ".join(report.all_failures), report)
         _write_reports(folder, report)
         write_model_card(folder, Path(output).name, manifest, report)
+        if layout == "huggingface":
+            to_huggingface(folder, Path(output).name, checkpoint, manifest, report)
         calibrations.save()
     return report
 

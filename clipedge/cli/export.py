@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="pictures like the camera's: a folder, a list of paths (.txt), a webdataset (.tar); or: scenes",
     )
+    parser.add_argument(
+        "--layout",
+        default="bundle",
+        metavar="L",
+        help="bundle, or huggingface: a folder in the hub's conventions for other tools (default: bundle)",
+    )
     add_label_options(parser)
     add_model_options(parser)
     parser.add_argument("--no-text", action="store_true", help="leave the text tower out; prompt banks still work")
@@ -71,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
             revision=arguments.revision,
             max_drop=arguments.max_drop,
             calibration_cache=arguments.calibration_cache,
+            layout=arguments.layout,
         )
     except GateError as error:
         if arguments.json:
@@ -85,5 +92,5 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(report.to_dict())
     else:
         print("\n".join(report_lines(report)))
-        print(f"\n  bundle: {arguments.output}")
+        print(f"\n  {'bundle' if arguments.layout == 'bundle' else 'folder'}: {arguments.output}")
     return 0
