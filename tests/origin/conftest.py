@@ -45,6 +45,19 @@ def origin_python() -> Path:
 
 
 @pytest.fixture(scope="session")
+def export_at_origin() -> Callable[..., None]:
+    """(model, output, further options): ``clipedge export`` in the origin's environment, where open_clip is."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).with_name("site"))}
+
+    def run(model: Path, output: Path, *options: str) -> None:
+        command = [str(ORIGIN_PYTHON), "-m", "clipedge", "export", str(model), "--output", str(output), *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def ask_origin(tmp_path_factory: pytest.TempPathFactory, origin_python: Path) -> AskOrigin:
     """(open_clip's model name, further keys of job.json) -> the folder that ``worker.py`` filled."""
 
