@@ -3,10 +3,12 @@
 ``python worker.py JOB`` is run by the Python of the environment ``.venv-origin`` (``make .venv-origin/.installed``),
 never by the tests' own: torchvision, which open_clip needs, breaks transformers beside this torch. JOB is a folder with
 ``job.json``: {"model": open_clip's name, "changes": of its configuration, "preprocess": of its preprocessing,
-"texts": [...] or "input_ids": [[...]], "openai": true} and the pictures ``*.png``. Written into it: the model as an
-OpenCLIP folder (configuration, seeded random weights, CLIP's tokenizer), and ``origin.safetensors`` with
+"texts": [...] or "input_ids": [[...]], and flags, see below} and the pictures ``*.png``. Written into it: the model as
+an OpenCLIP folder (configuration, seeded random weights, CLIP's tokenizer), and ``origin.safetensors`` with
 ``image_embeds``, ``text_embeds``, ``logits`` and ``input_ids``. With "openai" the model is also written as OpenAI
-publishes its own, ``openai.pt`` and ``openai_state.pt``, and the answers are those of the former.
+publishes its own, ``openai.pt`` and ``openai_state.pt``, and the answers are those of the former. With "apple" a
+MobileCLIP is also written as Apple publishes it, ``apple.pt``, as which open_clip has read it before it answers, and
+with "reparameterized" its branches are summed by timm in ``reparameterized.pt``.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from apple import apple_state
 
 
 def import_open_clip() -> Any:
@@ -62,14 +65,15 @@ def randomise(model: torch.nn.Module) -> None:
 
 def normalise_activations(model: Any, pictures: torch.Tensor) -> None:
     """Give every BatchNorm the statistics of these pictures, as training would; with those of a fresh model, and with
-    the gains of zero that some start with, all pictures look alike."""
+    the gains of zero that some start with, all pictures look alike. Gains of one at the ends of all residual branches
+    would be no better: they amplify rounding errors from block to block."""
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     with torch.no_grad():
         for norm in norms:
             norm.momentum = 1.0
             norm.train()
             if norm.weight.mean() < 0.5:
-                norm.weight.add_(1)
+                norm.weight.add_(0.3)
         if norms:
             model.encode_image(pictures)
     model.eval()
@@ -106,6 +110,16 @@ def through_openai_files(open_clip: Any, model: Any, folder: Path) -> Any:
     return open_clip.openai.load_openai_model(str(folder / "openai.pt"), precision="fp32", device="cpu").eval()
 
 
+def through_apple_file(open_clip: Any, model: Any, folder: Path) -> None:
+    """Write a MobileCLIP with Apple's names, and make open_clip read it back into the model."""
+    trunk = model.visual.trunk
+    torch.nn.init.zeros_(trunk.head.bias if isinstance(trunk.head, torch.nn.Linear) else trunk.head.fc.bias)
+    state = apple_state(model.state_dict())
+    torch.save(state, folder / "apple.pt")
+    torch.nn.init.zeros_(next(model.parameters()))  # if it were not read back, it would show
+    model.load_state_dict(open_clip.convert.convert_state_dict(model, state))
+
+
 def main(folder: Path) -> None:
     from PIL import Image
     from safetensors.torch import save_file
@@ -126,12 +140,18 @@ def main(folder: Path) -> None:
     transform = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
     pictures = torch.stack([transform(Image.open(path)) for path in sorted(folder.glob("*.png"))])
     normalise_activations(model, pictures)
+    if job.get("apple"):
+        through_apple_file(open_clip, model, folder)
     save_file(
         {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
     )
     write_tokenizer(open_clip, folder)
     if job.get("openai"):
         model = through_openai_files(open_clip, model, folder)
+    if job.get("reparameterized"):
+        from timm.utils import reparameterize_model
+
+        torch.save(reparameterize_model(model).state_dict(), folder / "reparameterized.pt")
 
     if "input_ids" in job:
         input_ids = torch.tensor(job["input_ids"])
