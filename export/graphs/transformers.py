@@ -23,9 +23,11 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from clipedge.export.checkpoints.configs import PAD_ID
+from clipedge.export.graphs.mixer import token_mixer
 from clipedge.export.graphs.nodes import GraphBuilder
 from clipedge.export.graphs.pooling import attention_pooling
 from clipedge.export.towers.blocks import Block, FusedAttention, PooledAttention
+from clipedge.export.towers.mixer import TokenMixer
 from clipedge.export.towers.simplify import simplify_image_tower, simplify_text_tower
 from clipedge.export.towers.stem import STEM_SIZES, FoldedConvStem
 from clipedge.export.towers.text import HIDDEN, TextEmbedding, TextTower, attention_mask
@@ -82,7 +84,7 @@ def write_text_graph(tower: TextTower, path: str | os.PathLike[str]) -> None:
 
     elif tower.config.class_token:
         mask_row = _hidden_keys(graph, "input_ids")
-        mask = mask and graph.node("Add", "masked_keys.causal", mask, mask_row)
+        mask = graph.node("Add", "masked_keys.causal", mask, mask_row) if mask else mask_row
 
     def take_pooled(name: str, value: str) -> str:
         by_sample = graph.reshape(f"{name}.tokens", value, -1, tokens, width)
@@ -90,7 +92,11 @@ def write_text_graph(tower: TextTower, path: str | os.PathLike[str]) -> None:
             return graph.node("GatherND", name, by_sample, position, batch_dims=1)
         return graph.node("Gather", name, by_sample, graph.index(tokens - 1), axis=1)
 
+    if tower.config.mixers:
+        hidden = token_mixer(graph, "mixers.0", cast(TokenMixer, tower.mixers[0]), hidden, tokens)
     hidden = _blocks(graph, tower, hidden, tokens, take_pooled, mask, mask_row)
+    if tower.config.mixers:
+        hidden = token_mixer(graph, "mixers.1", cast(TokenMixer, tower.mixers[1]), hidden, tokens, take_pooled)
     _embeds(graph, tower, hidden, "text_embeds")
     shape = ["batch", tower.config.context_length]
     input_ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, shape)

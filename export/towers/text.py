@@ -10,6 +10,7 @@ from torch import nn
 
 from clipedge.export.checkpoints.configs import PAD_ID, TextConfig
 from clipedge.export.towers.blocks import Block
+from clipedge.export.towers.mixer import TokenMixer, empty_token_mixer
 from clipedge.export.towers.tower import Tower, transformer_block
 
 __all__ = ["HIDDEN", "TextEmbedding", "TextTower", "attention_mask", "empty_text_tower", "hidden_keys"]
@@ -27,11 +28,15 @@ def empty_text_tower(config: TextConfig, embed_dim: int) -> TextTower:
         [transformer_block(config) for _ in range(config.layers)],
         nn.LayerNorm(config.width, config.eps),
         nn.Linear(config.width, embed_dim, bias=config.projection_bias),
+        [empty_token_mixer(config.width, config.mlp_width) for _ in range(2 * config.mixers)],
     )
 
 
 class TextTower(Tower):
-    """A transformer, pooled at one token that sees the whole text: its end, or the last of the context."""
+    """A transformer, pooled at one token that sees the whole text: its end, or the last of the context.
+
+    ``mixers`` are none, or one in front of the blocks and one behind them.
+    """
 
     config: TextConfig
     embedding: TextEmbedding
@@ -43,17 +48,25 @@ class TextTower(Tower):
         blocks: Iterable[Block],
         norm_post: nn.LayerNorm | nn.Identity,
         projection: nn.Linear | nn.Identity,
+        mixers: Iterable[TokenMixer] = (),
     ) -> None:
         super().__init__(embedding, blocks, norm_post, projection)
         self.config = config
+        self.mixers = nn.ModuleList(mixers)
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """(B, context length) int64 to (B, D), L2-normalised."""
         hidden, mask = self.embedding(input_ids), attention_mask(self.config)
+        if self.config.mixers:
+            hidden = self.mixers[0](hidden)
         if self.config.class_token:
             keys = hidden_keys(input_ids)
             mask = keys if mask is None else mask.to(keys) + keys
         return self.encode(hidden, self.pooled_position(input_ids), None if mask is None else mask.to(hidden))
+
+    def pool(self, hidden: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """(B, T, W) to (B, 1, W)."""
+        return super().pool(self.mixers[1](hidden) if self.config.mixers else hidden, position)
 
     def pooled_position(self, input_ids: torch.Tensor) -> torch.Tensor:
         """(B, context length) to (B,); of a text without an end the first token, as in transformers."""
