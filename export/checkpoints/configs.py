@@ -117,7 +117,8 @@ class TextConfig:
 
     ``causal``: a token sees itself and those before it, else all. ``pool``: the token that becomes the embedding, the
     end of the text or the last of the context. ``class_token``: a learned token stands behind the text, as its last,
-    and padding is hidden (``clipedge.export.towers.text.hidden_keys``).
+    and padding is hidden (``clipedge.export.towers.text.hidden_keys``). ``mixers``: in front of the blocks and behind
+    them stands one with convolutions in the place of attention (``clipedge.export.towers.mixer``).
     """
 
     vocab_size: int
@@ -133,6 +134,7 @@ class TextConfig:
     pool: Literal["end", "last"] = "end"
     projection_bias: bool = False
     class_token: bool = False
+    mixers: bool = False
 
     @property
     def tokens(self) -> int:

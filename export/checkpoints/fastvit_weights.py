@@ -36,9 +36,10 @@ from clipedge.export.checkpoints.reparam import (
 from clipedge.export.checkpoints.resnet_weights import is_batch_count
 from clipedge.export.checkpoints.tensors import Shape, Stored
 
-__all__ = ["APPLE", "TIMM", "FastVitNames", "fastvit_layout"]
+__all__ = ["APPLE", "TIMM", "FastVitNames", "fastvit_layout", "token_mixer_layers"]
 
 HEAD_WIDTH = 32
+TOKEN_KERNEL = (1, 11)
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,21 @@ def fastvit_layout(
     layers = dict(_layers(config, embed_dim, _Reader(names, stored), stem_scale))
     shapes = {name: shape for layer in layers.values() for name, shape in layer.shapes.items()}
     return ImageLayout(config, shapes, lambda tensors: canonical(layers, tensors), is_batch_count)
+
+
+def token_mixer_layers(place: str, width: int, hidden: int, stored: Stored) -> dict[str, Layer]:
+    """The block of MobileCLIP-S0's text tower at ``place``, which is that of the image tower with kernels over tokens.
+
+    Its perceptron is stored as convolutions of one position.
+    """
+    reader = _Reader(APPLE, stored)
+    ffn = reader.ffn(place, width, hidden, TOKEN_KERNEL, "layer_scale")
+    return {
+        "mixer": reader.mixer(f"{place}.token_mixer", width, TOKEN_KERNEL),
+        "conv": ffn["ffn.conv"],
+        "fc1": as_linear(ffn["ffn.fc1"]),
+        "fc2": as_linear(ffn["ffn.fc2"]),
+    }
 
 
 def _layers(config: FastVitConfig, embed_dim: int, reader: _Reader, stem_scale: bool) -> Iterator[tuple[str, Layer]]:

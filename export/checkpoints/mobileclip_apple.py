@@ -22,7 +22,7 @@ from clipedge.export.checkpoints.configs import (
     TextConfig,
     VitConfig,
 )
-from clipedge.export.checkpoints.fastvit_weights import APPLE, fastvit_layout
+from clipedge.export.checkpoints.fastvit_weights import APPLE, fastvit_layout, token_mixer_layers
 from clipedge.export.checkpoints.fused_blocks import APPLE_BLOCK, affine, canonical_block, fused_block_shapes, renamed
 from clipedge.export.checkpoints.layouts import ImageLayout, TextLayout
 from clipedge.export.checkpoints.licenses import read_license
@@ -31,6 +31,8 @@ from clipedge.export.checkpoints.mobileclip_vit import APPLE_VIT, conv_stem_vit_
 from clipedge.export.checkpoints.openclip_config import openclip_model
 from clipedge.export.checkpoints.openclip_preprocessing import read_openclip_preprocessing
 from clipedge.export.checkpoints.openclip_tokenizer import read_openclip_tokenizer
+from clipedge.export.checkpoints.reparam import Layer, canonical
+from clipedge.export.checkpoints.resnet_weights import is_batch_count
 from clipedge.export.checkpoints.tensors import Shape, Stored, hash_files, read_tensors
 
 __all__ = ["MOBILECLIP_ARCHITECTURES", "is_apple", "read_apple_file"]
@@ -39,22 +41,24 @@ EMBED_DIM = 512
 TEXT = "text_encoder."
 PREPROCESS = {"mean": 0.0, "std": 1.0, "interpolation": "bilinear"}
 
-# Apple publishes nothing to train a model in this layout with, so a file in it is one of Apple's or made of one.
+# What Apple's repository says of all its models since the release of MobileCLIP2, whatever came with a file before.
+# There is nothing to train a model in this layout with, so a file in it is one of Apple's or made of one.
 LICENSE = "apple-amlr"
 
 
-def _text(causal: bool) -> TextConfig:
+def _text(causal: bool, layers: int = 12, mixers: bool = False) -> TextConfig:
     return TextConfig(
         vocab_size=49408,
         context_length=77,
         width=512,
-        layers=12,
+        layers=layers,
         heads=8,
         mlp_width=2048,
         activation="gelu",
         eps=1e-5,
         eos_token_id=LEGACY_EOS_TOKEN_ID,
         causal=causal,
+        mixers=mixers,
     )
 
 
@@ -65,6 +69,7 @@ class _Architecture:
 
 
 MOBILECLIP_ARCHITECTURES: Mapping[str, _Architecture] = {
+    "mobileclip_s0": _Architecture(FASTVITS["fastvit_mci0"], _text(causal=False, layers=4, mixers=True)),
     "mobileclip_s1": _Architecture(FASTVITS["fastvit_mci1"], _text(causal=False)),
     "mobileclip_s2": _Architecture(FASTVITS["fastvit_mci2"], _text(causal=False)),
     "mobileclip_b": _Architecture(replace(CONV_STEM_VIT, eps=1e-5, projection_bias=False), _text(causal=True)),
@@ -84,7 +89,7 @@ def read_apple_file(path: Path, source: ModelSource, stored: Stored) -> Checkpoi
     """
     image, text = _layouts(_architecture(path, source.arch, stored), stored)
     shapes = {**image.shapes, **text.shapes, "logit_scale": ()}
-    tensors = read_tensors(stored, shapes, path, image.ignored)
+    tensors = read_tensors(stored, shapes, path, is_batch_count)
     config = ModelConfig(image.config, text.config, EMBED_DIM)
     image_weights, text_weights = image.canonical(tensors), text.canonical(tensors)
     sizes = {"context_length": text.config.context_length, "vocab_size": text.config.vocab_size}
@@ -128,27 +133,32 @@ def _architecture(path: Path, arch: str | None, stored: Stored) -> _Architecture
 
 
 def _layouts(architecture: _Architecture, stored: Stored) -> tuple[ImageLayout, TextLayout]:
-    text = _text_layout(architecture.text)
+    text = _text_layout(architecture.text, stored)
     if isinstance(architecture.image, VitConfig):
         return conv_stem_vit_layout(architecture.image, EMBED_DIM, APPLE_VIT), text
     return fastvit_layout(architecture.image, EMBED_DIM, APPLE, stored), text
 
 
-def _text_layout(config: TextConfig) -> TextLayout:
+def _text_layout(config: TextConfig, stored: Stored) -> TextLayout:
+    """Blocks are numbered through, the first and the last being the token mixers where there are some."""
     width, position = config.width, f"{TEXT}positional_embedding.pos_embed.pos_embed"
-    blocks = [f"{TEXT}transformer.{index}" for index in range(config.layers)]
+    first, last = int(config.mixers), config.layers + int(config.mixers)
+    blocks = [f"{TEXT}transformer.{index}" for index in range(first, last)]
+    mixers = _mixers(config, stored)
     shapes: dict[str, Shape] = {
         f"{TEXT}embedding_layer.weight": (config.vocab_size, width),
         position: (1, 1, config.context_length, width),
+        **{name: shape for layer in mixers.values() for name, shape in layer.shapes.items()},
         **{name: shape for block in blocks for name, shape in fused_block_shapes(block, APPLE_BLOCK, config).items()},
         **affine(f"{TEXT}final_layer_norm", (width,)),
         f"{TEXT}projection_layer": (width, EMBED_DIM),
     }
 
-    def canonical(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def canonical_text(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         weights = {
             "embedding.token": tensors[f"{TEXT}embedding_layer.weight"],
             "embedding.position": tensors[position].reshape(config.context_length, width),
+            **canonical(mixers, tensors),
             **renamed(tensors, "norm_post", f"{TEXT}final_layer_norm"),
             "projection.weight": tensors[f"{TEXT}projection_layer"].T.contiguous(),
         }
@@ -156,4 +166,16 @@ def _text_layout(config: TextConfig) -> TextLayout:
             weights |= canonical_block(f"blocks.{index}", tensors, block, APPLE_BLOCK)
         return weights
 
-    return TextLayout(config, shapes, canonical)
+    return TextLayout(config, shapes, canonical_text, is_batch_count)
+
+
+def _mixers(config: TextConfig, stored: Stored) -> dict[str, Layer]:
+    """The layers of the token mixers, by their names in the tower."""
+    if not config.mixers:
+        return {}
+    layers: dict[str, Layer] = {}
+    for mixer, index in enumerate((0, config.layers + 1)):
+        place = f"{TEXT}transformer.{index}"
+        for name, layer in token_mixer_layers(place, config.width, config.mlp_width, stored).items():
+            layers[f"mixers.{mixer}.{name}"] = layer
+    return layers

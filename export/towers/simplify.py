@@ -14,6 +14,7 @@ from torch import nn
 
 from clipedge.export.towers import FoldedImageEmbedding, ImageEmbedding, ImageTower, TextTower
 from clipedge.export.towers.blocks import Attention, Block, FusedAttention, PooledAttention
+from clipedge.export.towers.mixer import TokenMixer
 from clipedge.export.towers.pooling import AttentionPooling, FoldedQueryAttention, Perceptron, QueryAttention
 from clipedge.export.towers.stem import ConvStem, FoldedConvStem
 
@@ -41,7 +42,7 @@ def simplify_image_tower(tower: ImageTower) -> ImageTower:
 
 def simplify_text_tower(tower: TextTower) -> TextTower:
     """All steps that apply to a text tower, in the order they need."""
-    return _simplify_blocks(tower)
+    return _simplify_all_tokens(tower) if tower.config.mixers else _simplify_blocks(tower)
 
 
 def _simplify_blocks(tower: TowerT) -> TowerT:
@@ -242,7 +243,8 @@ def _rebuild(
 ) -> TowerT:
     if isinstance(tower, ImageTower):
         return ImageTower(tower.config, tower.embedding, blocks, norm_post, projection, tower.pooling)
-    return TextTower(tower.config, tower.embedding, blocks, norm_post, projection)
+    mixers = [cast(TokenMixer, mixer) for mixer in tower.mixers]
+    return TextTower(tower.config, tower.embedding, blocks, norm_post, projection, mixers)
 
 
 def _with_pooling(tower: ImageTower, pooling: AttentionPooling) -> ImageTower:
