@@ -1,7 +1,9 @@
 """The convolutions of a float graph that are worth quantizing, and the tensors around them.
 
 1 x 1 convolutions are none of them: they have become linear layers before (``clipedge.calibration.pointwise``). Left in
-float are convolutions of less than ``MIN_INPUTS`` channels, above all the depthwise ones, which take one.
+float are convolutions of less than ``MIN_INPUTS`` channels: those of pixels, and the depthwise ones, which take one.
+Depthwise convolutions hold few multiply-adds and are bound by memory: in INT8 a FastViT's stages took 0.95 to 1.07
+times as long (ONNX Runtime, x86 without VNNI).
 """
 
 from __future__ import annotations

@@ -67,22 +67,22 @@ class _Observer:
 
         Raises ValueError for NaN or infinite values.
         """
-        samples = len(keys)
         if isinstance(tensor, Patches):
             self._tokens = int(np.prod(tensor.grid(*values.shape[2:])))
             keys = self._keys_of_rows(keys)
-            chosen = np.argsort(keys)[:ROWS]
-            self._extend(values.min(axis=(0, 2, 3)), values.max(axis=(0, 2, 3)))
-            self._sample(tensor.cut(values, chosen), keys[chosen])
-            return
-        self._tokens = len(values) // samples
-        keys = self._keys_of_rows(keys)
-        counted = np.isfinite(keys)  # an infinite key leaves a row out
-        if not counted.all():
-            values, keys = values[counted], keys[counted]
+        else:
+            self._tokens = len(values) // len(keys)
+            keys = self._keys_of_rows(keys)
+            counted = np.isfinite(keys)  # an infinite key leaves a row out
+            if not counted.all():
+                values, keys = values[counted], keys[counted]
+        self._extend(values)
+        # Of one run no more than ROWS can stay, and copying those lets go of the run.
         chosen = np.argsort(keys)[:ROWS]
-        self._extend(values.min(axis=0), values.max(axis=0))
-        self._sample(values[chosen], keys[chosen])
+        rows = tensor.cut(values, chosen) if isinstance(tensor, Patches) else values[chosen]
+        keys, rows = np.concatenate([*self._keys, keys[chosen]]), np.concatenate([*self._rows, rows])
+        chosen = np.argsort(keys)[:ROWS]
+        self._keys, self._rows = [keys[chosen]], [rows[chosen]]
 
     def _keys_of_rows(self, keys: Keys) -> Keys:
         if self._tokens == keys.shape[1]:
@@ -91,18 +91,14 @@ class _Observer:
             return np.asarray(keys.min(axis=1))
         return self._random.random(len(keys) * self._tokens)
 
-    def _extend(self, low: Floats, high: Floats) -> None:
+    def _extend(self, values: Floats) -> None:
+        """Channels are the second axis, of rows and of maps."""
+        others = tuple(axis for axis in range(values.ndim) if axis != 1)
+        low, high = values.min(axis=others), values.max(axis=others)
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             raise ValueError("NaN or infinite values")
         self.low = low if self.low is None else np.minimum(self.low, low)
         self.high = high if self.high is None else np.maximum(self.high, high)
-
-    def _sample(self, rows: Floats, keys: Keys) -> None:
-        """Of one run no more than ROWS can stay; copies of those let go of the run."""
-        keys = np.concatenate([*self._keys, keys])
-        rows = np.concatenate([*self._rows, rows])
-        chosen = np.argsort(keys)[:ROWS]
-        self._keys, self._rows = [keys[chosen]], [rows[chosen]]
 
     def observation(self) -> Observation:
         assert self.low is not None and self.high is not None

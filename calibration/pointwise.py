@@ -3,15 +3,23 @@
 A quantized convolution needs its output quantized, too, or ONNX Runtime computes it in float. A linear layer does not,
 and its float output is nearer to the truth. What stands between two such layers moves to the rows with them, so that a
 perceptron at each position (1 x 1, GELU, 1 x 1) stays one run of nodes: ONNX Runtime fuses its GELU, which it does not
-do behind a DequantizeLinear. Float graphs keep their convolutions, which suit OpenVINO better.
+do behind a DequantizeLinear.
+
+Measured in ONNX Runtime on x86 without VNNI, one thread, relative to float32: the four stages of a FastViT, finest maps
+first, take 1.02, 0.90, 0.74, 0.66 in this form and 1.11, 0.85, 0.70, 0.61 with every convolution and sum in integers;
+the first, third and last stage of a ResNet-50 take 0.88, 0.64, 0.60 and 0.61, 0.53, 0.55. So integers throughout gain a
+FastViT nothing. They gain a ResNet a quarter, for a residual stream of 8 bits; accuracy was preferred. Float graphs
+keep their convolutions: OpenVINO takes one and a half times as long for a FastViT in this form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper, shape_inference
 
@@ -123,9 +131,14 @@ def _is_carried(node: onnx.NodeProto, layouts: _Layouts) -> bool:
     """Whether a node can work on rows that are there, beside them on nothing but numbers."""
     if node.op_type not in ELEMENTWISE:
         return False
-    tensors = [name for name in node.input if getattr(layouts.draft.constants.get(name), "size", 0) != 1]
+    numbers = {name for name in node.input if _is_number(layouts.draft.constants.get(name))}
+    tensors = [name for name in node.input if name not in numbers]
     grids = {layouts.grids.get(name) for name in [*tensors, node.output[0]]}
     return len(grids) == 1 and all(name in layouts.rows for name in tensors) and not layouts.pending.isdisjoint(tensors)
+
+
+def _is_number(constant: npt.NDArray[Any] | None) -> bool:
+    return constant is not None and constant.size == 1 and constant.ndim <= 1
 
 
 def _grids(model: onnx.ModelProto) -> dict[str, Grid]:
