@@ -51,7 +51,8 @@ def _locate(source: ModelSource) -> Located:
     if path.is_dir() or (path.is_file() and path.suffix in WEIGHTS_ENDINGS):
         if source.revision:
             raise UsageError(f"{path} is on this machine; a revision is of a model on a hub: leave it out")
-        path = path.resolve()
+        # Not resolved, a file: hubs' caches link to files without an ending.
+        path = path.resolve() if path.is_dir() else path.absolute()
         name = path.name if path.is_dir() else path.stem
         return Located(path, dataclasses.replace(source, model=str(path)), name, None)
     if path.exists():

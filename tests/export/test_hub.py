@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from types import ModuleType
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
+from safetensors.torch import save_file
 
 from clipedge.errors import CheckpointError, UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, ModelSource, load_checkpoint
@@ -319,6 +321,23 @@ def test_the_revision_may_stand_beside_the_name(hub: server.Hub) -> None:
 def test_a_revision_of_a_folder_is_refused() -> None:
     with pytest.raises(UsageError, match="a revision is of a model on a hub"):
         load_checkpoint(ModelSource(str(DEMO_CHECKPOINT), revision="v1"))
+
+
+def test_the_base_of_an_adapter_may_be_on_the_hub(hub: server.Hub, tmp_path: Path) -> None:
+    """An adapter without matrices: the model as it is."""
+    config = {"peft_type": "LORA", "base_model_name_or_path": "shop/demo", "revision": "v1"}
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    save_file({}, tmp_path / "adapter" / "adapter_model.safetensors")
+    checkpoint = load_checkpoint(tmp_path / "adapter")
+    assert checkpoint.space_id == load_checkpoint(DEMO_CHECKPOINT).space_id
+    assert (checkpoint.name, checkpoint.revision) == ("adapter", None)
+    assert any(server.OLD_COMMIT in request.path for request in hub.requests)
+    hub.refusal = (404, "RepoNotFound")
+    with pytest.raises(
+        CheckpointError, match="base_model_name_or_path is shop/demo: there is no folder shop/demo, and"
+    ):
+        load_checkpoint(tmp_path / "adapter")
 
 
 def test_endpoint_token_and_cache_are_those_of_the_environment(hub: server.Hub, tmp_path: Path) -> None:

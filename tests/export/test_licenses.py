@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from clipedge.export import export
+from clipedge.export.checkpoints import DEMO_CHECKPOINT
 from clipedge.export.checkpoints.licenses import find_license, read_license
+from clipedge.export.report import report_lines
 
 
 def read(folder: Path, card: str) -> str | None:
@@ -66,3 +71,20 @@ def test_what_a_licence_permits(license: str | None, restricts: bool | None, wor
     assert (found.id, found.restricts) == (license, restricts)
     assert words in found.terms
     assert str(found).startswith(license or "unknown")
+
+
+@pytest.mark.slow
+def test_a_restriction_is_shown_at_export_and_stays_with_the_bundle(tmp_path: Path) -> None:
+    model = shutil.copytree(DEMO_CHECKPOINT, tmp_path / "model")
+    (model / "README.md").write_text("---\nlicense: apple-amlr\n---\n")
+    with pytest.warns(
+        UserWarning, match="the licence of model restricts its use, and that of the bundle: apple-amlr: "
+    ):
+        report = export(model, tmp_path / "bundle", precision="fp32", text=False)
+    terms = "apple-amlr: non-commercial research only"
+    assert any(f"its licence restricts its use, {terms}" in line for line in report_lines(report))
+    assert json.loads((tmp_path / "bundle" / "report.json").read_text())["license"]["restricts"] is True
+    assert terms in (tmp_path / "bundle" / "report.html").read_text()
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert f"- Licence: Apple Machine Learning Research Model licence ({terms}" in card
+    assert "inherits it" in card
