@@ -33,7 +33,7 @@ class Linear:
     bias: str | None
     output: str
 
-    axis: ClassVar = 1  # of the weight: its output channels
+    axis: ClassVar[int] = 1  # of the weight: its output channels
 
     @property
     def observed(self) -> str:

@@ -121,10 +121,11 @@ def _add_linear(node: onnx.NodeProto, layouts: _Layouts) -> None:
     constants, (value, weight), bias = layouts.draft.constants, node.input[:2], node.input[2:]
     constants[weight] = np.ascontiguousarray(constants[weight][:, :, 0, 0].T)
     output, rows = node.output[0], layouts.as_rows(value)
-    if not bias:
-        return layouts.add_rows("MatMul", [rows, weight], output, node.name)
-    product = layouts.draft.add("MatMul", [rows, weight], f"{node.name}.product", name=node.name)
-    return layouts.add_rows("Add", [product, *bias], output, f"{node.name}.add")
+    if bias:
+        product = layouts.draft.add("MatMul", [rows, weight], f"{node.name}.product", name=node.name)
+        layouts.add_rows("Add", [product, *bias], output, f"{node.name}.add")
+    else:
+        layouts.add_rows("MatMul", [rows, weight], output, node.name)
 
 
 def _is_carried(node: onnx.NodeProto, layouts: _Layouts) -> bool:

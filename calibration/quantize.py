@@ -57,8 +57,8 @@ def quantize(
     calibrated = calibrated_layers(model)
     graph = Draft(constants_of(model))
     fold_scales(graph.constants, smoothing_places(model, calibrated, graph.constants), calibration.scales)
-    embedding = [layer for layer in linear_layers(model) if layer.name == PATCH_EMBED]
-    layers = {layer.name: layer for layer in [*embedding, *calibrated] if layer.name not in keep_float}
+    embedding: list[Layer] = [layer for layer in linear_layers(model) if layer.name == PATCH_EMBED]
+    layers = {layer.name: layer for layer in embedding + calibrated if layer.name not in keep_float}
     written: set[str] = set()  # outputs of nodes that are part of a layer before them: of a bias, of a ReLU
     dequantized: Dequantized = {}
     for node in model.graph.node:
@@ -68,10 +68,10 @@ def quantize(
                 graph.nodes.append(node)
             continue
         written.add(layer.output)
-        if layer.name == PATCH_EMBED:
-            _quantize_patch_embed(graph, model, layer, scheme, pixel_mean)
-        elif isinstance(layer, Convolution):
+        if isinstance(layer, Convolution):
             _quantize_convolution(graph, node, layer, calibration.of(layer.name), scheme, dequantized)
+        elif layer.name == PATCH_EMBED:
+            _quantize_patch_embed(graph, model, layer, scheme, pixel_mean)
         else:
             _quantize_linear(graph, layer, calibration.of(layer.name), scheme, dequantized)
     _quantize_token_table(graph)

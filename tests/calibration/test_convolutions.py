@@ -140,6 +140,13 @@ def test_convolutions_of_few_channels_and_of_groups_are_left_in_float() -> None:
         assert convolutions(model) == [] == calibrated_layers(model)
 
 
+def test_padding_that_depends_on_the_maps_is_left_in_float() -> None:
+    for padding, found in (("SAME_UPPER", 0), ("NOTSET", 1)):
+        model = single("unpadded")
+        model.graph.node[0].attribute.append(helper.make_attribute("auto_pad", padding))
+        assert len(convolutions(model)) == found
+
+
 def test_a_relu_is_no_part_of_a_convolution_that_somebody_else_reads() -> None:
     model = single("dense", relu=True)
     model.graph.node.append(helper.make_node("Neg", ["conv"], ["spy"]))
@@ -192,6 +199,30 @@ def test_a_tensor_between_two_convolutions_is_quantized_once(tmp_path: Path, tar
     assert [name for name in operators if name != "Transpose"] == [
         "QuantizeLinear", "QLinearConv", "QLinearConv", "DequantizeLinear",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", SCHEMES)
+def test_all_readers_of_a_convolutions_output_share_its_range(target: str) -> None:
+    """A convolution and a linear layer, which would each choose another: one hardly reads the channel that is large."""
+    constants = random_constants("conv", OUTPUTS, INPUTS, 3, 3) | random_constants("point", INPUTS, OUTPUTS, 1, 1)
+    constants |= random_constants("conv2", INPUTS, OUTPUTS, 3, 3)
+    constants["conv.weight"][5] *= 30
+    constants["point.weight"][:, 5] *= 1e-4
+    nodes = [
+        helper.make_node("Conv", ["x", "conv.weight", "conv.bias"], ["conv"], name="conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["conv"], ["relu"], name="conv.relu"),
+        helper.make_node("Conv", ["relu", "conv2.weight", "conv2.bias"], ["conv2"], name="conv2", pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["relu", "point.weight", "point.bias"], ["point"], name="point"),
+        helper.make_node("Add", ["conv2", "point"], ["y"]),
+    ]
+    model = model_of(nodes, constants)
+    observed = observe_layers(model, [maps(10, 1)], lambda x: np.ones((len(x), 1)))
+    found = calibrate(model, observed, SCHEMES[target]).layers
+    assert {name: layer.output is None for name, layer in found.items()} == {
+        "conv": False, "conv2": False, "point": True,
+    }  # fmt: skip
+    assert found["conv"].output == found["conv2"].limits == found["point"].limits
+    assert "shared" in {found["conv2"].observer, found["point"].observer}
 
 
 @pytest.mark.parametrize(("kept", "integer"), [("conv", ["conv2"]), ("conv2", ["conv"])])
