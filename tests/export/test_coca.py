@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save
 from torch import nn
 
+from clipedge.errors import CheckpointError
+from clipedge.export.checkpoints import load_checkpoint
 from clipedge.export.checkpoints.configs import PAD_ID, TextConfig, VitConfig
 from clipedge.export.graphs import write_image_graph, write_text_graph
 from clipedge.export.towers import ImageTower, TextTower, simplify
@@ -145,3 +149,24 @@ def test_graphs_are_the_towers(
         for batch in (1, 2, len(inputs)):
             (found,) = session.run(None, {session.get_inputs()[0].name: inputs[:batch].numpy()})
             assert distance(torch.from_numpy(found), tower(inputs[:batch])) <= PARITY
+
+
+@pytest.mark.parametrize(
+    ("tower", "change", "message"),
+    [
+        ("vision_cfg", {"attentional_pool": "parallel"}, "attentional_pool: expected False or True, found 'parallel'"),
+        ("vision_cfg", {"attn_pooler_heads": 7}, "attn_pooler_heads: expected a divisor of embed_dim = 64"),
+        ("text_cfg", {"pad_id": 1}, "pad_id: expected 0 beside embed_cls, found 1"),
+    ],
+)
+def test_other_varieties_are_refused(tower: str, change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    model = {
+        "embed_dim": 64,
+        "vision_cfg": {"attentional_pool": True, "layers": 2, "width": 64},
+        "text_cfg": {"embed_cls": True},
+    }
+    document = {"model_cfg": model | {tower: model[tower] | change}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(document))
+    (tmp_path / "open_clip_model.safetensors").write_bytes(save({}))
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(tmp_path)

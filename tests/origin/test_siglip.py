@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from clipedge.export.checkpoints import load_checkpoint
+from clipedge.export.checkpoints import Checkpoint, load_checkpoint
 
 AskOrigin = Callable[..., Path]
+AssertAsOrigin = Callable[[Checkpoint, Path, Path], None]
 
 PREPROCESS = {"resize_mode": "squash", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 IDS: list[list[int]] = np.random.default_rng(3).integers(0, 1000, (4, 64)).tolist()
@@ -26,9 +26,9 @@ IDS: list[list[int]] = np.random.default_rng(3).integers(0, 1000, (4, 64)).tolis
     [("ViT-B-16-SigLIP", ("gelu", "gelu")), ("ViT-B-32-SigLIP2-256", ("gelu_tanh", "gelu_tanh"))],
 )
 def test_towers_are_open_clips(
-    model: str, activations: tuple[str, str], ask_origin: AskOrigin, assert_as_origin: Any, tmp_path: Path
+    model: str, activations: tuple[str, str], ask_origin: AskOrigin, assert_as_origin: AssertAsOrigin, tmp_path: Path
 ) -> None:
-    changes = {"text_cfg": {"layers": 2, "vocab_size": 1000}}
+    changes = {"text_cfg": {"layers": 1, "vocab_size": 1000}}
     folder = ask_origin(model, changes=changes, preprocess=PREPROCESS, input_ids=IDS)
     checkpoint = load_checkpoint(folder)
     assert (checkpoint.image.activation, checkpoint.text.activation) == activations
