@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipedge.errors import CheckpointError, MissingDependencyError, UsageError
+from clipedge.errors import CheckpointError, ClipEdgeError, MissingDependencyError, UsageError
 
 __all__ = ["HubModel", "Snapshot", "fetch", "needed_files", "parse_hub_name"]
 
@@ -103,16 +103,19 @@ def fetch(model: HubModel) -> Snapshot:
     cannot be transferred; MissingDependencyError without huggingface_hub.
     """
     try:
-        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
     except ImportError as error:
         raise MissingDependencyError(
             f'{model.repository} is on a hub, and fetching it needs {error.name}: pip install "clipedge[export]"'
         ) from None
     try:
         return _download(model)
-    # What its HTTP library raises, which has been requests, httpx and httpx2: they share no class but this one's bases.
-    except (*HfHubHTTPError.__bases__, OSError) as error:
-        refused = isinstance(error, GatedRepoError) or _status(error) in (401, 403, 404)
+    except ClipEdgeError:
+        raise
+    # What its HTTP library raises, which has been requests, httpx and httpx2: they share no class but this one's bases;
+    # and ValueError for a name that no hub has, or an answer that is no JSON.
+    except (*HfHubHTTPError.__bases__, OSError, ValueError) as error:
+        refused = isinstance(error, (GatedRepoError, HFValidationError)) or _status(error) in (401, 403, 404)
         cached = None if refused or _is_disk_full(error) else _cached(model)
         if cached is None:
             raise CheckpointError(_explain(model, error)) from None
@@ -181,10 +184,17 @@ def _snapshot(folder: Path, needed: Collection[str]) -> Snapshot:
 def _explain(model: HubModel, error: Exception) -> str:
     """What went wrong and what to do, in a line."""
     from huggingface_hub import constants
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     name, hub = model.repository, constants.ENDPOINT
     login = "log in (hf auth login) or set HF_TOKEN"
+    if isinstance(error, HFValidationError):
+        return f"there is no folder {name}, and no hub has a model of that name ({_one_line(error)})"
     if isinstance(error, GatedRepoError):
         return f"{name} is gated: accept its licence on {hub}/{name}, then {login}"
     if isinstance(error, RevisionNotFoundError):

@@ -233,6 +233,7 @@ def test_a_full_disk_is_named(hub: server.Hub, monkeypatch: pytest.MonkeyPatch) 
         (403, "GatedRepo", "shop/demo is gated: accept its licence on http://127.0.0.1"),
         (403, "", "refuses access to shop/demo"),
         (500, "", "shop/demo cannot be fetched"),
+        (200, "", "shop/demo cannot be fetched"),
     ],
 )
 def test_a_refusal_says_what_to_do(hub: server.Hub, status: int, code: str, message: str) -> None:
@@ -245,6 +246,11 @@ def test_a_gated_model_lists_its_files_and_gives_none(hub: server.Hub) -> None:
     message = refuse()
     assert message.startswith("shop/demo is gated")
     assert "HF_TOKEN" in message
+
+
+def test_a_name_that_no_hub_has(hub: server.Hub) -> None:
+    assert refuse(HubModel("shop--old/demo")).startswith("there is no folder shop--old/demo, and no hub has a model of")
+    assert hub.requests == []
 
 
 def test_a_revision_that_does_not_exist_is_named(hub: server.Hub) -> None:
