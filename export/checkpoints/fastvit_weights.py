@@ -114,8 +114,8 @@ class _Reader:
     def mobile_one(
         self, place: str, shape: tuple[int, int, int, int], groups: int = 1, skip: bool = True, scale: bool = True
     ) -> Layer:
-        """A MobileOne block without its activation: a convolution, the same at a single position unless it has one
-        anyway (``scale``), and where nothing changes size (``skip``) a BatchNorm alone, each normalised."""
+        """A MobileOne block without its activation: a convolution, with ``scale`` one of single positions where the
+        first is not, and with ``skip`` the maps themselves where their channels stay; a BatchNorm behind each."""
         if f"{place}.reparam_conv.weight" in self.stored:
             return convolution(f"{place}.reparam_conv", shape)
         outputs, group, *size = shape
