@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from clipedge.export.checkpoints.checkpoint import UnsupportedArchitectureError
 from clipedge.export.checkpoints.configs import FastVitConfig, VitConfig
 from clipedge.export.checkpoints.fastvit_weights import TIMM, fastvit_layout
 from clipedge.export.checkpoints.layouts import ImageLayout
@@ -65,15 +66,16 @@ WITHOUT_STEM_SCALE = frozenset({"fastvit_mci3", "fastvit_mci4"})
 def mobileclip_layout(model: OpenClipModel, stored: Stored) -> ImageLayout:
     """How a file with ``stored`` in it has the image tower named by ``timm_model_name`` in ``vision_cfg``.
 
-    Raises CheckpointError where ``vision_cfg`` asks for another head than MobileCLIP's, or an impossible image size.
+    Raises UnsupportedArchitectureError where ``vision_cfg`` asks for another pooling or projection than MobileCLIP's,
+    CheckpointError for an impossible image size.
     """
     section, name = model.vision, str(model.vision.values["timm_model_name"])
     is_fastvit = name in FASTVITS
     pool, size = "avg" if is_fastvit else "token", section.integer("image_size", 224)
     if section.values.get("timm_pool", "avg") != pool:
-        raise section.refuse("timm_pool", f'"{pool}"')
+        raise UnsupportedArchitectureError(str(section.refuse("timm_pool", f'"{pool}"')))
     if section.values.get("timm_proj", "linear"):
-        raise section.refuse("timm_proj", "null: timm's own classifier projects")
+        raise UnsupportedArchitectureError(str(section.refuse("timm_proj", "null: timm's own classifier projects")))
     if not is_fastvit:
         if size != CONV_STEM_VIT.image_size:
             raise section.refuse("image_size", f"{CONV_STEM_VIT.image_size}")
