@@ -122,9 +122,11 @@ class GraphBuilder:
             inner = self.node("Add", f"{name}.inner", value, small)
             curve = self.node("Mul", f"{name}.scaled", inner, self.scalar(math.sqrt(2 / math.pi)))
             curve = self.node("Tanh", f"{name}.tanh", curve)
-        else:
-            scaled = self.node("Div", f"{name}.scaled", value, self.scalar(math.sqrt(2.0)))
-            curve = self.node("Erf", f"{name}.erf", scaled)
+            # Halved first: in this form ONNX Runtime knows it again.
+            half = self.node("Mul", f"{name}.half", value, self.scalar(0.5))
+            return self.node("Mul", name, half, self.node("Add", f"{name}.add", curve, self.scalar(1.0)))
+        scaled = self.node("Div", f"{name}.scaled", value, self.scalar(math.sqrt(2.0)))
+        curve = self.node("Erf", f"{name}.erf", scaled)
         doubled = self.node("Mul", f"{name}.doubled", value, self.node("Add", f"{name}.add", curve, self.scalar(1.0)))
         return self.node("Mul", name, doubled, self.scalar(0.5))
 
