@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from torch import nn
 from transformers import CLIPModel
 
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
 from clipedge.export.checkpoints.configs import FastVitConfig, ResNetConfig, TextConfig, VitConfig
 from clipedge.export.describe import architecture, description_lines, model_facts
+from clipedge.export.towers import build_image_tower
+from clipedge.export.towers.fastvit import empty_fastvit
+from clipedge.export.towers.resnet import empty_resnet
+from clipedge.export.towers.vit import empty_vit
 
 
 def vit_multiply_adds(config: VitConfig, embed_dim: int) -> int:
@@ -40,6 +47,45 @@ def test_towers_are_counted_exactly(tiny_clip: Path) -> None:
 
 def _parameters(*modules: nn.Module) -> int:
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+RESNET = ResNetConfig(64, 8, (1, 1, 2, 1), 4)
+FASTVIT = FastVitConfig(64, (32, 64), (1, 2), 3, 1, ())
+SIGLIP = VitConfig(32, 8, 32, 2, 4, 80, "gelu", 1e-5, pool="map", class_token=False)
+
+
+@pytest.mark.parametrize(
+    ("config", "empty", "attention"),
+    [
+        (RESNET, empty_resnet, 2 * RESNET.tokens * RESNET.features),  # of one query
+        (FASTVIT, empty_fastvit, 2 * 2 * FASTVIT.tokens**2 * 64),  # of the two blocks of the last stage
+        (
+            SIGLIP,
+            empty_vit,
+            2 * 2 * SIGLIP.tokens**2 * 32 + 2 * SIGLIP.tokens * 32,
+        ),  # of two blocks and the head's query
+    ],
+    ids=["ResNet", "FastViT", "SigLIP"],
+)
+def test_other_families_are_counted_exactly(config: Any, empty: Callable[..., Any], attention: int) -> None:
+    """Beside attention's scores and mixing, each output of a convolution or linear layer takes a row of weights."""
+    demo = load_checkpoint(DEMO_CHECKPOINT)
+    with torch.device("meta"):
+        weights = empty(config, demo.preprocessing, demo.embed_dim).state_dict()
+    checkpoint = dataclasses.replace(demo, image=config, image_weights=weights)
+    tower, counted = build_image_tower(checkpoint), 0
+
+    def count(layer: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        nonlocal counted
+        counted += output.numel() * layer.get_parameter("weight")[0].numel()
+
+    for module in tower.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.register_forward_hook(count)
+    tower(torch.zeros((1, config.image_size, config.image_size, 3), dtype=torch.uint8, device="meta"))
+    facts = model_facts(checkpoint).image
+    assert facts.multiply_adds == counted + attention
+    assert facts.parameters == sum(weight.numel() for weight in weights.values())
 
 
 @pytest.mark.slow

@@ -346,6 +346,7 @@ def test_the_base_of_an_adapter_may_be_on_the_hub(hub: server.Hub, tmp_path: Pat
         load_checkpoint(tmp_path / "adapter")
 
 
+@pytest.mark.slow
 def test_endpoint_token_and_cache_are_those_of_the_environment(hub: server.Hub, tmp_path: Path) -> None:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
