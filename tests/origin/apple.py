@@ -49,7 +49,7 @@ CONV_STEM_VIT = (
     (r"^visual\.trunk", "image_encoder.model"),
     (r"\.patch_embed\.backbone\.(\d)\.conv\.", r".patch_emb.\1.block.conv."),
     (r"\.patch_embed\.backbone\.(\d)\.bn\.", r".patch_emb.\1.block.norm."),
-    (r"\.pos_embed$", ".pos_embed.pos_embed.pos_embed"),
+    (r"\.model\.pos_embed$", ".model.pos_embed.pos_embed.pos_embed"),
     (r"\.blocks\.(\d+)\.norm1\.", r".transformer.\1.pre_norm_mha.0."),
     (r"\.blocks\.(\d+)\.attn\.qkv\.", r".transformer.\1.pre_norm_mha.1.qkv_proj."),
     (r"\.blocks\.(\d+)\.attn\.proj\.", r".transformer.\1.pre_norm_mha.1.out_proj."),
