@@ -162,8 +162,7 @@ def openclip_checkpoint(
 def _read_tokenizer(model: OpenClipModel, place: Path, config: TextConfig) -> bytes:
     """SigLIP's tokenizer or CLIP's; whatever cleans its texts otherwise is refused there."""
     if model.text.values.get("hf_tokenizer_name") and model.text.values.get("tokenizer_kwargs") == CANONICALIZE:
-        folder = place.parent if place.is_file() else place
-        return read_openclip_siglip_tokenizer(folder, config.context_length, config.vocab_size)
+        return read_openclip_siglip_tokenizer(place, config.context_length, config.vocab_size)
     return read_openclip_tokenizer(model, place)
 
 

@@ -40,6 +40,8 @@ KINDS: Mapping[str, _Kind] = {
     "T5Tokenizer": _Kind("<pad>", "right"),
     "GemmaTokenizer": _Kind("<pad>", "left"),
     "Siglip2Tokenizer": _Kind("<pad>", "left"),
+    "PreTrainedTokenizer": _Kind("<pad>", "right"),
+    "TokenizersBackend": _Kind("<pad>", "right"),
 }
 
 Rules = list[Any]  # of tokenizers.normalizers
@@ -47,15 +49,15 @@ Rules = list[Any]  # of tokenizers.normalizers
 ExtendRules = Callable[[str, Rules], Rules]
 
 
-def read_siglip_tokenizer(folder: Path, context_length: int, vocab_size: int) -> bytes:
-    """The folder's tokenizer.json, made to treat, cut and pad every text as transformers does.
+def read_siglip_tokenizer(place: Path, context_length: int, vocab_size: int) -> bytes:
+    """The tokenizer.json at ``place`` or in it, made to treat, cut and pad every text as transformers does.
 
     Raises CheckpointError when it is missing, damaged, of a class that SigLIP does not have, or has ids beyond
     ``vocab_size``.
     """
     from tokenizers import normalizers
 
-    lower = _read_config(folder).get("do_lower_case", True)
+    lower = _read_config(_folder(place)).get("do_lower_case", True)
 
     def extend(name: str, rules: Rules) -> Rules:
         if name == "SiglipTokenizer":
@@ -63,24 +65,28 @@ def read_siglip_tokenizer(folder: Path, context_length: int, vocab_size: int) ->
             return [*lowered, *_canonical(), *rules, *_replacing((TRAILING, ""))]
         return [normalizers.Lowercase(), *rules] if name == "Siglip2Tokenizer" else rules
 
-    return _read(folder, context_length, vocab_size, extend)
+    return _read(place, context_length, vocab_size, extend)
 
 
-def read_openclip_siglip_tokenizer(folder: Path, context_length: int, vocab_size: int) -> bytes:
-    """The folder's tokenizer.json behind OpenCLIP's cleaning ("canonicalize"); of that as much is done as for CLIP's
-    tokenizer (``clipedge.export.checkpoints.openclip_tokenizer``). Raises as ``read_siglip_tokenizer``."""
+def read_openclip_siglip_tokenizer(place: Path, context_length: int, vocab_size: int) -> bytes:
+    """The tokenizer.json at ``place`` or in it, behind OpenCLIP's cleaning ("canonicalize").
+
+    Of that as much is done as for CLIP's tokenizer (``clipedge.export.checkpoints.openclip_tokenizer``). Raises as
+    ``read_siglip_tokenizer``.
+    """
 
     def extend(name: str, rules: Rules) -> Rules:
         straight = ((CONTROLS, ""), (SINGLE_QUOTES, "'"), (DOUBLE_QUOTES, '"'), ("_", " "))
         return [*_replacing(*straight), *_canonical(), *_python_lower(), *rules]
 
-    return _read(folder, context_length, vocab_size, extend)
+    return _read(place, context_length, vocab_size, extend)
 
 
-def _read(folder: Path, context_length: int, vocab_size: int, extend: ExtendRules) -> bytes:
+def _read(place: Path, context_length: int, vocab_size: int, extend: ExtendRules) -> bytes:
     from tokenizers import normalizers
 
-    path, config = folder / "tokenizer.json", _read_config(folder)
+    folder = _folder(place)
+    path, config = place if place.is_file() else folder / "tokenizer.json", _read_config(folder)
     if not path.is_file():
         raise _no_tokenizer(folder)
     name = str(config.get("tokenizer_class") or "SiglipTokenizer").removesuffix("Fast")
@@ -99,6 +105,10 @@ def _read(folder: Path, context_length: int, vocab_size: int, extend: ExtendRule
     tokenizer.normalizer = normalizers.Sequence(extend(name, [tokenizer.normalizer] if tokenizer.normalizer else []))
     document, pad_token = tokenizer.to_str().encode(), read_pad_token(folder, KINDS[name].pad_token)
     return bake_tokenizer(document, context_length, pad_token, pads_left=side == "left", needs_end=False)
+
+
+def _folder(place: Path) -> Path:
+    return place.parent if place.is_file() else place
 
 
 def _read_config(folder: Path) -> Mapping[str, Any]:

@@ -68,7 +68,9 @@ def unigram_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("tokenizer_class", ["GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer"])
+@pytest.mark.parametrize(
+    "tokenizer_class", ["GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer", "TokenizersBackend"]
+)
 @pytest.mark.parametrize("side", ["right", None])
 def test_siglip_2_has_transformers_ids(gemma_folder: Path, tokenizer_class: str, side: str | None) -> None:
     edit_config(gemma_folder, tokenizer_class=tokenizer_class, padding_side=side)
@@ -90,6 +92,11 @@ def test_siglip_has_its_text_rules(unigram_folder: Path, lower: bool) -> None:
     clean = [text.translate(str.maketrans("", "", string.punctuation)) for text in TEXTS]
     clean = [re.sub(r"\s+", " ", text.lower() if lower else text).strip() for text in clean]
     assert_ids(unigram_folder, unigram_ids(unigram_folder, clean))
+
+
+def test_a_tokenizer_can_be_named_itself(gemma_folder: Path) -> None:
+    named, found = gemma_folder / "tokenizer.json", gemma_folder
+    assert read_siglip_tokenizer(named, LENGTH, VOCABULARY) == read_siglip_tokenizer(found, LENGTH, VOCABULARY)
 
 
 def test_openclip_cleans_texts_its_own_way(unigram_folder: Path) -> None:
