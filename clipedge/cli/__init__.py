@@ -21,7 +21,7 @@ VERBS = {
     "export": "a checkpoint becomes a bundle, with its proof",
     "classify": "pictures against labels",
     "eval": "accuracy on a folder with one sub-folder for each class",
-    "inspect": "what a bundle holds, and whether it is whole and right on this machine",
+    "inspect": "what a bundle holds, and whether it is right on this machine; or what was recognised in a model",
 }
 INTERRUPTED, READER_GONE = 130, 141  # what shells report for SIGINT and SIGPIPE
 
