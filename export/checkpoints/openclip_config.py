@@ -186,23 +186,25 @@ def _mlp_width(section: Section, width: int) -> int:
 
 
 def _eps(section: Section) -> float:
-    options = _options(section, "norm_kwargs", {"eps"})
+    options = _options(section, "norm_kwargs", "eps")
     return Section(section.path, f"{section.name}.norm_kwargs", options).number("eps", 1e-5)
 
 
 def _activation(section: Section, quick_gelu: bool) -> Activation:
-    approximate = _options(section, "act_kwargs", set() if quick_gelu else {"approximate"}).get("approximate", "none")
+    if quick_gelu:
+        if section.values.get("act_kwargs"):
+            raise section.refuse("act_kwargs", "none beside quick_gelu")
+        return "quick_gelu"
+    approximate = _options(section, "act_kwargs", "approximate").get("approximate", "none")
     if approximate not in ("none", "tanh"):
         raise section.refuse("act_kwargs", 'an approximate of "none" or "tanh"')
-    if quick_gelu:
-        return "quick_gelu"
     return "gelu_tanh" if approximate == "tanh" else "gelu"
 
 
-def _options(section: Section, key: str, known: set[str]) -> Mapping[str, Any]:
+def _options(section: Section, key: str, known: str) -> Mapping[str, Any]:
     options = section.values.get(key) or {}
-    if not isinstance(options, dict) or options.keys() - known:
-        raise section.refuse(key, f"an object with nothing but {' or '.join(sorted(known)) or 'nothing'}")
+    if not isinstance(options, dict) or options.keys() - {known}:
+        raise section.refuse(key, f"an object with nothing but {known}")
     return options
 
 

@@ -135,6 +135,10 @@ def test_of_two_layouts_that_with_weights_of_its_own_is_read(tmp_path: Path) -> 
         ({"text_cfg": {"proj_type": "none"}}, "text_cfg.proj_type: expected 'linear', found 'none'"),
         ({"text_cfg": {"heads": 5}}, "text_cfg.heads: expected a divisor of width = 12"),
         ({"text_cfg": {"mlp_ratio": "4"}}, "text_cfg.mlp_ratio: expected a number above zero"),
+        (
+            {"quick_gelu": True, "text_cfg": {"act_kwargs": {"approximate": "tanh"}}},
+            "text_cfg.act_kwargs: expected none beside quick_gelu",
+        ),
         ({"quick_gelu": 1}, "model_cfg.quick_gelu: expected true or false, found 1"),
         ({"embed_dim": 0}, "model_cfg.embed_dim: expected a positive whole number"),
         ({"novelty": 1}, "model_cfg.novelty: expected no such key"),

@@ -96,7 +96,9 @@ def through_openai_files(open_clip: Any, model: Any, folder: Path) -> Any:
     halves = {name for name, value in model.state_dict().items() if value.dtype == torch.float16}
     model.float()
     size, length, vocabulary = model.visual.image_size, model.context_length, model.vocab_size
-    del model.context_length, model.vocab_size
+    mask = model.attn_mask
+    del model.context_length, model.vocab_size, model.attn_mask
+    model.attn_mask = mask  # a constant of OpenAI's archives, no tensor
     size = size if isinstance(size, int) else size[0]
     for name, value in (("input_resolution", size), ("context_length", length), ("vocab_size", vocabulary)):
         model.register_buffer(name, torch.tensor(value))
