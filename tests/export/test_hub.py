@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from clipedge.errors import CheckpointError, UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, ModelSource, load_checkpoint
 from clipedge.export.checkpoints.hub import HubModel, fetch, needed_files, parse_hub_name
+from clipedge.export.package import make_manifest
 
 
 def _load_server() -> ModuleType:
@@ -309,10 +310,12 @@ def test_offline_with_a_cache(
 # ---- the whole way ---------------------------------------------------------------------------------------------
 
 
-def test_a_model_of_a_hub_loads_like_its_folder(hub: server.Hub) -> None:
+def test_a_model_of_a_hub_loads_like_its_folder(hub: server.Hub, tmp_path: Path) -> None:
+    (tmp_path / "golden.safetensors").touch()
     checkpoint = load_checkpoint("shop/demo@v1")
     local = load_checkpoint(DEMO_CHECKPOINT)
     assert (checkpoint.name, checkpoint.revision) == ("shop/demo", server.OLD_COMMIT)
+    assert make_manifest(tmp_path, checkpoint, (), None).provenance.source_model == f"shop/demo@{server.OLD_COMMIT}"
     assert (checkpoint.space_id, checkpoint.source_sha256) == (local.space_id, local.source_sha256)
     assert checkpoint.tokenizer_json == local.tokenizer_json
     hub.requests.clear()
