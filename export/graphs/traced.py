@@ -10,6 +10,7 @@ The last linear layer, whose outputs are the embedding, is called ``projection``
 from __future__ import annotations
 
 import ast
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,12 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
             f"({', '.join(foreign) or versions['']}); ClipEdge does not export this architecture"
         )
     draft = _Draft(model)
-    linear = [node for node in model.graph.node if draft.is_linear(node)]
+    outputs_of_layers = [node.output[0] for node in model.graph.node if draft.is_linear(node)]
     for node in model.graph.node:
         if node.output[0] in draft.absorbed:
             continue
         if draft.is_linear(node):
-            draft.add_linear(node, "projection" if node is linear[-1] else _module_of(node))
+            draft.add_linear(node, "projection" if node.output[0] == outputs_of_layers[-1] else _module_of(node))
         else:
             draft.add_other(node)
     return draft.finished()
@@ -72,6 +73,7 @@ class _Draft:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.traced = model.graph
+        self._opsets = [item for item in model.opset_import if not item.domain]
         self.sources = {item.name: item for item in model.graph.initializer}
         self.shapes = {item.name: _shape(item) for item in (*model.graph.value_info, *model.graph.input)}
         self.readers: dict[str, list[onnx.NodeProto]] = {}
@@ -116,10 +118,10 @@ class _Draft:
         self._now[output] = result
 
     def add_other(self, node: onnx.NodeProto) -> None:
-        """Any other node as it is, but for constants that it shares and that belong to it alone in the module."""
+        """Any other node as it is; the parameters of a norm or convolution become its own."""
         copy = helper.make_node(node.op_type, [self._now.get(name, name) for name in node.input], node.output)
         copy.name = node.name
-        copy.attribute.extend(node.attribute)
+        copy.attribute.extend(item for item in node.attribute if item.s != b"NOTSET")  # an auto_pad that says nothing
         if node.op_type in WITH_PARAMETERS:
             copy.name = self._unique(_module_of(node))
             for place, part in ((1, "weight"), (2, "bias")):
@@ -142,22 +144,19 @@ class _Draft:
         constants = [numpy_helper.from_array(value, name) for name, value in self.constants.items()]
         graph = helper.make_graph(self.nodes, outputs[0].name, inputs, outputs)
         graph.initializer.extend(constants)
-        opsets = [helper.make_opsetid("", OPSET)]
-        return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets, producer_name="clipedge")
+        return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=self._opsets, producer_name="clipedge")
 
     def _bias(self, node: onnx.NodeProto, width: int) -> tuple[NDArray[Any] | None, str]:
         """The layer's bias (width,) if it has one, and the tensor that stands behind both."""
-        output = node.output[0]
+        output, readers = node.output[0], self.readers.get(node.output[0], [])
         if len(node.input) > 2:
-            return numpy_helper.to_array(self.sources[node.input[2]]).reshape(-1), output
-        readers = self.readers.get(output, [])
+            return np.broadcast_to(numpy_helper.to_array(self.sources[node.input[2]]).reshape(-1), width), output
         if len(readers) == 1 and readers[0].op_type == "Add":
-            (other,) = [name for name in readers[0].input if name != output] or [output]
-            if other in self.sources and list(self.sources[other].dims)[-1:] == [width]:
-                bias = numpy_helper.to_array(self.sources[other])
-                if bias.size == width:
+            for name in readers[0].input:
+                dims = list(self.sources[name].dims) if name in self.sources else []
+                if dims[-1:] == [width] and math.prod(dims) == width:
                     self.absorbed.add(readers[0].output[0])
-                    return bias.reshape(-1), readers[0].output[0]
+                    return numpy_helper.to_array(self.sources[name]).reshape(-1), readers[0].output[0]
         return None, output
 
     def _as_rows(self, tensor: str, shape: Shape) -> str:
