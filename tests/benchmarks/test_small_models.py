@@ -18,9 +18,9 @@ from small_siglip import sigmoid_loss, small_siglip  # noqa: E402
 from train_small import Trainee, encode_texts, train  # noqa: E402
 
 from clipedge.calibration.scenes import CLASS_NAMES, TEMPLATES, labelled_pictures  # noqa: E402
-from clipedge.export.checkpoints import load_checkpoint  # noqa: E402
+from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint  # noqa: E402
 from clipedge.export.demo.pool import Pool  # noqa: E402
-from clipedge.export.demo.train import Recipe  # noqa: E402
+from clipedge.export.demo.train import Recipe, normalise  # noqa: E402
 from clipedge.export.source_texts import SourceTexts  # noqa: E402
 from clipedge.export.towers import build_image_tower  # noqa: E402
 
@@ -96,3 +96,13 @@ def test_sigmoid_loss_asks_every_pair_but_equal_captions() -> None:
     assert sigmoid_loss(confused, confused, scale, bias, ids) > 1
     twins = torch.tensor([[1, 9], [1, 9], [3, 9]])
     assert sigmoid_loss(confused, confused, scale, bias, twins) < 0.01
+
+
+@torch.no_grad()
+def test_a_siglip_begins_with_the_tokens_of_the_demonstration_checkpoint() -> None:
+    siglip = small_siglip(["a red circle"]).model.vision_model
+    source = transformers.CLIPModel.from_pretrained(DEMO_CHECKPOINT, dtype=torch.float32).vision_model
+    pictures, _ = labelled_pictures("validation", 16)
+    tokens = siglip.embeddings(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1)
+    expected = source.pre_layrnorm(source.embeddings(normalise(pictures)))[:, 1:]
+    assert torch.nn.functional.cosine_similarity(tokens, expected, dim=-1).median() > 0.95
