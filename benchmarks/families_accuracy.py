@@ -144,8 +144,8 @@ def markdown(
         "|---|---|---:|---:|---:|---:|",
         *(_training_cells(row, trainings[row.model]) for row in rows),
         "",
-        "Minutes are by the clock; other work on the machine lengthens them. The SigLIP's image blocks begin as those of the",
-        "demonstration checkpoint, everything else at random.",
+        "Minutes are by the clock; other work on the machine lengthens them. The SigLIP's image blocks begin as those",
+        "of the demonstration checkpoint, everything else at random.",
     ]
     return "\n".join(lines) + "\n"
 
