@@ -51,7 +51,8 @@ class Convolution:
 
     def matrix(self, weight: Floats) -> Floats:
         """The weight (out, in, kh, kw) as (in * kh * kw, out), which the patches are multiplied by."""
-        return weight.reshape(len(weight), -1).T
+        matrix: Floats = weight.reshape(len(weight), -1).T
+        return matrix
 
     def unmatrix(self, matrix: npt.NDArray[Any], like: Floats) -> npt.NDArray[Any]:
         """A matrix as a weight with the shape of ``like``."""
