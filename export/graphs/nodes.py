@@ -122,13 +122,12 @@ class GraphBuilder:
             inner = self.node("Add", f"{name}.inner", value, small)
             curve = self.node("Mul", f"{name}.scaled", inner, self.scalar(math.sqrt(2 / math.pi)))
             curve = self.node("Tanh", f"{name}.tanh", curve)
-            # Halved first: in this form ONNX Runtime knows it again.
-            half = self.node("Mul", f"{name}.half", value, self.scalar(0.5))
-            return self.node("Mul", name, half, self.node("Add", f"{name}.add", curve, self.scalar(1.0)))
-        scaled = self.node("Div", f"{name}.scaled", value, self.scalar(math.sqrt(2.0)))
-        curve = self.node("Erf", f"{name}.erf", scaled)
-        doubled = self.node("Mul", f"{name}.doubled", value, self.node("Add", f"{name}.add", curve, self.scalar(1.0)))
-        return self.node("Mul", name, doubled, self.scalar(0.5))
+        else:
+            scaled = self.node("Div", f"{name}.scaled", value, self.scalar(math.sqrt(2.0)))
+            curve = self.node("Erf", f"{name}.erf", scaled)
+        # Halved first: in this form ONNX Runtime knows both again, also where ``value`` is itself a product.
+        half = self.node("Mul", f"{name}.half", value, self.scalar(0.5))
+        return self.node("Mul", name, half, self.node("Add", f"{name}.add", curve, self.scalar(1.0)))
 
     def write(self, path: Path, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Write the graph with these inputs and outputs (value infos), and check the file against the standard."""

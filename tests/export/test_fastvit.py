@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -206,3 +207,23 @@ def test_tensors_of_another_width_are_refused_by_name(tmp_path: Path) -> None:
     path = random_file(tmp_path / "w.safetensors", TINY, TIMM)
     with pytest.raises(CheckpointError, match=r"stem\.0\.conv_kxk.*\[8, 3, 3, 3\].*\[16, 3, 3, 3\]"):
         read(path, replace(TINY, widths=(16, 32, 64, 128)), TIMM)
+
+
+def test_engine_computes_fast_kernels_only(tmp_path: Path) -> None:
+    """ONNX Runtime knows every GELU again, and every kernel is one of those that it has fast code for."""
+    tower = tower_of(read(random_file(tmp_path / "w.safetensors", TINY, TIMM), TINY, TIMM), TINY, preprocessing(64))
+    write_fastvit_graph(tower, tmp_path / "image.onnx")
+    written = onnx.load(tmp_path / "image.onnx")
+    weights = {item.name: item.dims for item in written.graph.initializer}
+    for node in written.graph.node:
+        if node.op_type == "Conv":
+            outputs, inputs_of_group = weights[node.input[1]][:2]
+            groups = next(item.i for item in node.attribute if item.name == "group")
+            assert inputs_of_group > 1 or outputs == groups  # one kernel for each channel, not two
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(tmp_path / "image.onnx", options, providers=["CPUExecutionProvider"])
+    operators = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert "Erf" not in operators
+    assert operators.count("Gelu") == 3 + 2 * 3 + 6 + 1  # stem, downsamplings, blocks, expansion
