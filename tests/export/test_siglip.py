@@ -151,6 +151,7 @@ def bundle(make_siglip: MakeSiglip, gemma: Path, tmp_path_factory: pytest.TempPa
     return folder, output, export(folder, output, precision=("fp32", "int8"), calibration_data=workspace / "scenes")
 
 
+@pytest.mark.slow
 def test_from_bytes_and_texts_to_probabilities(bundle: tuple[Path, Path, Report], pictures: list[Path]) -> None:
     folder, output, _ = bundle
     clip = clipedge.load(output, variant="fp32")
@@ -177,6 +178,7 @@ def origin_answers(folder: Path, pictures: list[Path]) -> tuple[NDArray[np.float
     return tuple(tensor.numpy() for tensor in found)
 
 
+@pytest.mark.slow
 def test_int8_passes_its_proof(bundle: tuple[Path, Path, Report]) -> None:
     _, output, report = bundle
     assert report.passed and all(other.passed for other in report.also)
