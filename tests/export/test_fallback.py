@@ -29,7 +29,7 @@ from clipedge.export.report import Report
 TOLERANCE = 1e-5
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORDS = [*"一只猫狗的照片红色在桌上", *LETTERS, *(f"##{letter}" for letter in LETTERS), "photo", "of", "cat", ",", "."]
-TEXTS = ["一只红色的猫", "a photo of a cat.", "dog", "", "a photo of a cat, " * 6]
+TEXTS = ["一只红色的猫", "a photo of a cat.", "dog", "", "a photo of a cat, " * 10]
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from transformers import AutoTokenizer, CLIPModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from clipedge.bundle import replacing_folder
 from clipedge.calibration import scenes
 from clipedge.cli import main
 from clipedge.errors import UsageError
@@ -26,10 +28,11 @@ TEXTS = ["a photo of a red circle", "two blue stars", ""]
 
 @pytest.fixture(scope="module")
 def hub_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demonstration model in both precisions."""
-    folder = tmp_path_factory.mktemp("hub") / "demo"
-    options = ["--precision", "fp32,int8", "--layout", "huggingface", "--output", str(folder)]
-    assert main(["export", *options]) == 0
+    """The demonstration model in both precisions; as a user's own, which is proven on fewer scenes."""
+    model, folder = tmp_path_factory.mktemp("model") / "my-clip", tmp_path_factory.mktemp("hub") / "folder"
+    shutil.copytree(DEMO_CHECKPOINT, model, ignore=shutil.ignore_patterns("*.py"))
+    options = ["--precision", "fp32,int8", "--calibration-data", "scenes", "--layout", "huggingface"]
+    assert main(["export", str(model), *options, "--output", str(folder)]) == 0
     return folder
 
 
@@ -84,13 +87,12 @@ def test_a_text_beyond_the_context_is_refused_by_the_engine(hub_folder: Path) ->
         run(hub_folder / "onnx" / "text_model.onnx", np.ones((1, 500), np.int64))
 
 
-def test_an_earlier_folder_is_replaced(hub_folder: Path) -> None:
-    report = json.loads((hub_folder / "clipedge-report.json").read_text())
-    assert report["passed"]
-    (hub_folder / "stale").touch()
-    export(None, hub_folder, precision="fp32", text=False, layout="huggingface")
-    assert not (hub_folder / "stale").exists()
-    assert [path.name for path in (hub_folder / "onnx").iterdir()] == ["vision_model.onnx"]
+def test_an_earlier_folder_may_be_replaced(hub_folder: Path, tmp_path: Path) -> None:
+    earlier = Path(shutil.copytree(hub_folder, tmp_path / "folder"))
+    assert json.loads((earlier / "clipedge-report.json").read_text())["passed"]
+    with replacing_folder(earlier) as new:
+        (new / "later").touch()
+    assert [path.name for path in earlier.iterdir()] == ["later"]
 
 
 @pytest.mark.parametrize("options", [{"layout": "tensorflow"}, {"layout": "huggingface", "target": ["x86", "arm"]}])
