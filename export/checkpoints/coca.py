@@ -48,8 +48,8 @@ def canonical_pooler(tensors: Mapping[str, torch.Tensor], config: VitConfig) -> 
     else:
         query, key, value = (tensors[f"{POOLER}.attn.{part}_proj_weight"] for part in ("q", "k", "v"))
     query_bias, key_bias, value_bias = tensors[f"{POOLER}.attn.in_proj_bias"].chunk(3)
-    norm = [tensors[f"{POOLER}.ln_q.{kind}"].double() for kind in ("weight", "bias")]
-    first = F.layer_norm(tensors[f"{POOLER}.query"][0].double(), norm[0].shape, *norm, eps=config.eps)
+    gain, shift = (tensors[f"{POOLER}.ln_q.{kind}"].double() for kind in ("weight", "bias"))
+    first = F.layer_norm(tensors[f"{POOLER}.query"][0].double(), gain.shape, gain, shift, config.eps)
     return {
         "pooling.norm.weight": tensors[f"{POOLER}.ln_k.weight"],
         "pooling.norm.bias": tensors[f"{POOLER}.ln_k.bias"],

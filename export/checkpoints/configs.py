@@ -21,6 +21,7 @@ __all__ = [
     "TracedImageConfig",
     "TracedTextConfig",
     "VitConfig",
+    "VitModelConfig",
 ]
 
 # x * sigmoid(1.702 x), OpenAI's; the exact Gaussian error linear unit; and its approximation with a tanh.
@@ -186,3 +187,11 @@ class ModelConfig:
     image: ImageConfig
     text: AnyTextConfig
     embed_dim: int
+
+
+@dataclass(frozen=True)
+class VitModelConfig(ModelConfig):
+    """Both towers are transformers of the canonical kind."""
+
+    image: VitConfig
+    text: TextConfig

@@ -14,9 +14,9 @@ from clipedge.errors import CheckpointError
 from clipedge.export.checkpoints.configs import (
     LEGACY_EOS_TOKEN_ID,
     Activation,
-    ModelConfig,
     TextConfig,
     VitConfig,
+    VitModelConfig,
 )
 from clipedge.export.checkpoints.sections import Section, read_json
 
@@ -44,7 +44,7 @@ def read_model_type(folder: Path) -> object:
     return read_json(path).get("model_type")
 
 
-def read_model_config(folder: Path) -> ModelConfig:
+def read_model_config(folder: Path) -> VitModelConfig:
     """Read the ``config.json`` of a CLIPModel.
 
     Raises CheckpointError when the file is missing or no JSON, is not CLIP's, or asks for something unsupported.
@@ -56,14 +56,14 @@ def read_model_config(folder: Path) -> ModelConfig:
             "(transformers' CLIPModel: a vision transformer and a text transformer)"
         )
     document = read_json(path)
-    return ModelConfig(
+    return VitModelConfig(
         image=_image_config(Section(path, "vision_config", _tower_section(document, path, "vision_config"))),
         text=_text_config(Section(path, "text_config", _tower_section(document, path, "text_config"))),
         embed_dim=Section(path, "", document).integer("projection_dim", 512),
     )
 
 
-def read_siglip_config(folder: Path) -> ModelConfig:
+def read_siglip_config(folder: Path) -> VitModelConfig:
     """Read the ``config.json`` of a SiglipModel.
 
     Raises CheckpointError when the file is missing or no JSON, is not SigLIP's, or asks for something unsupported.
@@ -77,7 +77,7 @@ def read_siglip_config(folder: Path) -> ModelConfig:
     text_config = _siglip_text_config(text)
     if text.values.get("projection_size", text_config.width) not in (image.width, None):
         raise text.refuse("projection_size", f"the image tower's hidden_size = {image.width}")
-    return ModelConfig(image, text_config, embed_dim=image.width)
+    return VitModelConfig(image, text_config, embed_dim=image.width)
 
 
 def _siglip_image_config(section: Section) -> VitConfig:
