@@ -15,7 +15,7 @@ from clipedge.calibration import scenes
 from clipedge.errors import CheckpointError, UsageError
 from clipedge.export import export
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, ModelSource, architectures, load_checkpoint
-from clipedge.export.checkpoints.architectures import ARCHITECTURES, architecture_named, architectures_like
+from clipedge.export.checkpoints.architectures import architecture_named, architectures_like
 from clipedge.export.checkpoints.openai import infer_model
 from clipedge.export.checkpoints.openclip_config import openclip_model, text_config
 from clipedge.export.checkpoints.openclip_weights import resnet_layout, text_layout, vit_layout
@@ -87,7 +87,7 @@ def refuse(source: ModelSource, message: str, error: type[Exception] = Checkpoin
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_architectures_have_as_many_parameters_as_open_clips(name: str) -> None:
     sizes = [
         math.prod(shape) for tensor, shape in shapes_of(architecture_named(name)).items() if ".running_" not in tensor
