@@ -4,9 +4,13 @@ Their graphs are traced (``clipedge.export.graphs.trace``) where those of the ca
 calibration, proof and bundle are the same. What it supports:
 
 - Folders of transformers (5 or newer) whose ``AutoModel`` has ``get_image_features``, ``get_text_features`` and a
-  ``logit_scale``, and whose tokenizer puts a start and an end token around a text: ChineseCLIP, AltCLIP, CLIPSeg.
+  ``logit_scale``, and whose tokenizer puts a start and an end token around a text: ChineseCLIP and its like.
 - OpenCLIP folders whose image tower is one of timm's (``timm_model_name``): ConvNeXt, EVA, ViTamin and others. The
-  text tower has to be OpenCLIP's own, which is built and written as always.
+  text tower has to be OpenCLIP's own, which is built and written as always; one of transformers (``hf_model_name``) is
+  refused.
+
+The tests export ChineseCLIP and a ConvNeXt; other families follow the same rules, and the proof of each export shows
+whether they hold. Convolutions over fewer than 16 channels of a group stay in float, depthwise ones among them.
 
 Weights are read from local files as tensors, never as code: no file of a checkpoint is executed, and nothing is
 downloaded. An architecture that torch cannot trace, or whose graph is not of the ONNX standard, is refused by name.
