@@ -12,7 +12,7 @@ import numpy.typing as npt
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.proof import Encoder, source_encoder
 from clipedge.export.streams import BATCH
-from clipedge.export.towers import TextTower, build_text_tower
+from clipedge.export.towers import AnyTextTower, build_text_tower
 from clipedge.text import Tokenizer
 
 __all__ = ["SourceTexts"]
@@ -25,7 +25,7 @@ class SourceTexts:
     checkpoint: Checkpoint
 
     @cached_property
-    def tower(self) -> TextTower:
+    def tower(self) -> AnyTextTower:
         return build_text_tower(self.checkpoint)
 
     @cached_property

@@ -110,4 +110,4 @@ class _Seen:
     pad_token_id: int
 
     def __call__(self, input_ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        return (input_ids != self.pad_token_id).astype(np.float64)
+        return np.asarray(input_ids != self.pad_token_id, np.float64)

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -85,7 +85,7 @@ def open_safetensors(files: Sequence[Path]) -> Stored:
     stored: dict[str, StoredTensor] = {}
     for path in files:
         try:
-            file = safe_open(path, framework="pt")
+            file: Any = safe_open(path, framework="pt")
             for name in list(file.keys()):
                 entry = file.get_slice(name)
                 stored[name] = StoredTensor(path, tuple(entry.get_shape()), entry.get_dtype(), _reader(file, name))
@@ -94,8 +94,8 @@ def open_safetensors(files: Sequence[Path]) -> Stored:
     return stored
 
 
-def _reader(file: safe_open, name: str) -> Callable[[], torch.Tensor]:
-    return lambda: file.get_tensor(name)
+def _reader(file: Any, name: str) -> Callable[[], torch.Tensor]:
+    return lambda: torch.as_tensor(file.get_tensor(name))
 
 
 def open_pickle(path: Path) -> Stored:
