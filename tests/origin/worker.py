@@ -116,9 +116,10 @@ def through_apple_file(open_clip: Any, model: Any, folder: Path) -> None:
     """Write a MobileCLIP with Apple's names, and make open_clip read it back into the model."""
     trunk = model.visual.trunk
     torch.nn.init.zeros_(trunk.head.bias if isinstance(trunk.head, torch.nn.Linear) else trunk.head.fc.bias)
-    state = apple_state(model.state_dict())
-    torch.save(state, folder / "apple.pt")
-    torch.nn.init.zeros_(next(model.parameters()))  # if it were not read back, it would show
+    torch.save(apple_state(model.state_dict()), folder / "apple.pt")
+    for parameter in model.parameters():  # what is not read back shows
+        torch.nn.init.zeros_(parameter)
+    state = torch.load(folder / "apple.pt", weights_only=True)
     model.load_state_dict(open_clip.convert.convert_state_dict(model, state))
 
 
