@@ -12,6 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from clipedge.calibration.calibrate import Calibration, calibrate, minmax_calibration, observe_layers
+from clipedge.calibration.observers import Range
 from clipedge.calibration.quantize import quantize
 from clipedge.calibration.rounding import SCHEMES
 from clipedge.calibration.storage import cpu_session
@@ -154,3 +155,21 @@ def test_minmax_calibration_takes_what_was_seen_and_nothing_else(demo_tower: Any
     limits = plain.layers["blocks.1.attn.qkv"].limits
     assert (limits.low, limits.high) == (seen.low.min(), seen.high.max())
     assert not plain.scales and not any(layer.shift.any() for layer in plain.layers.values())
+
+
+@pytest.mark.parametrize("target", SCHEMES)
+def test_a_network_loses_little_and_less_than_with_the_worst_of_ranges(tiny_network: Any, target: str) -> None:
+    model, pixels = tiny_network.model, {"pixels": tiny_network.pictures}
+    calibration = tiny_network.calibrations[target]
+    (exact,), (found,) = (
+        cpu_session(graph).run(None, pixels) for graph in (model, quantize(model, calibration, SCHEMES[target]))
+    )
+    median = np.median(centred_cosines(exact, found, exact.mean(axis=0)))
+    assert median > 0.98
+    narrow = {
+        name: dataclasses.replace(layer, limits=Range(layer.limits.low / 4, layer.limits.high / 4))
+        for name, layer in calibration.layers.items()
+    }
+    spoilt = quantize(model, Calibration(narrow, calibration.scales), SCHEMES[target])
+    (found,) = cpu_session(spoilt).run(None, pixels)
+    assert np.median(centred_cosines(exact, found, exact.mean(axis=0))) < median - 0.05
