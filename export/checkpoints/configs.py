@@ -104,7 +104,7 @@ class FastVitConfig:
     @property
     def stride(self) -> int:
         """How many pixels high and wide a position of the last stage's maps is."""
-        return 2 ** (len(self.widths) + 1)
+        return 2 << len(self.widths)
 
     @property
     def tokens(self) -> int:

@@ -130,7 +130,8 @@ def added(*layers: Layer) -> Layer:
     def fold(tensors: Tensors) -> Affine:
         weights, biases = zip(*(layer.fold(tensors) for layer in layers), strict=True)
         rows, columns = (max(weight.shape[axis] for weight in weights) for axis in (2, 3))
-        return sum(_widened(weight, rows, columns) for weight in weights), sum(biases)
+        widened = [_widened(weight, rows, columns) for weight in weights]
+        return torch.stack(widened).sum(dim=0), torch.stack(biases).sum(dim=0)
 
     return Layer({name: shape for layer in layers for name, shape in layer.shapes.items()}, fold)
 

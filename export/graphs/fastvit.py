@@ -72,7 +72,8 @@ def _for_raw_pixels(conv: nn.Conv2d, std: tuple[float, float, float]) -> nn.Conv
     """The convolution for pixels from 0 to 255: W (p / 255 / std) = (W / (255 std)) p. Zero padding stays zero."""
     scale = 255 * torch.tensor(std, dtype=torch.float64)[:, None, None]
     with torch.device("meta"):
-        raw = nn.Conv2d(3, conv.out_channels, cast(int, conv.kernel_size), conv.stride, conv.padding)
+        kernel, stride = cast(tuple[int, int], conv.kernel_size), cast(tuple[int, int], conv.stride)
+        raw = nn.Conv2d(3, conv.out_channels, kernel, stride, cast(tuple[int, int], conv.padding))
     raw.weight = nn.Parameter((conv.weight.double() / scale).to(conv.weight.dtype), requires_grad=False)
     raw.bias = conv.bias
     return raw

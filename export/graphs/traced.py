@@ -188,7 +188,7 @@ class _Draft:
 
 def _module_of(node: onnx.NodeProto) -> str:
     """The innermost module that the node comes from, by its name in the source model."""
-    scopes = next((ast.literal_eval(item.value) for item in node.metadata_props if item.key == SCOPES), [])
+    scopes: list[Any] = next((ast.literal_eval(item.value) for item in node.metadata_props if item.key == SCOPES), [])
     return str(scopes[-2]).removeprefix("source.") if len(scopes) > 1 and scopes[-2] else node.name
 
 

@@ -18,10 +18,10 @@ from torch import nn
 from clipedge.export.checkpoints.checkpoint import Checkpoint
 from clipedge.export.checkpoints.configs import (
     FastVitConfig,
-    ImageConfig,
     ResNetConfig,
     TracedImageConfig,
     TracedTextConfig,
+    VitConfig,
 )
 from clipedge.export.libraries import library_image_tower, library_text_tower
 from clipedge.export.towers.fastvit import FastVitTower, empty_fastvit
@@ -49,7 +49,9 @@ def build_image_tower(checkpoint: Checkpoint) -> AnyImageTower:
     return tower
 
 
-def _empty_image_tower(config: ImageConfig, preprocessing: Preprocessing, embed_dim: int) -> AnyImageTower:
+def _empty_image_tower(
+    config: VitConfig | ResNetConfig | FastVitConfig, preprocessing: Preprocessing, embed_dim: int
+) -> AnyImageTower:
     if isinstance(config, ResNetConfig):
         return empty_resnet(config, preprocessing, embed_dim)
     if isinstance(config, FastVitConfig):

@@ -16,6 +16,8 @@ class TracedImageTower(nn.Module):
     """``source`` takes float32 (B, 3, H, W), normalised as its library does it, and gives (B, D)."""
 
     input_name, output_name = "pixels", "image_embeds"
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self, config: TracedImageConfig, source: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
