@@ -250,13 +250,20 @@ def _tokenizer_config(checkpoint: Checkpoint) -> dict[str, Any]:
     tokenizer = Tokenizer.from_str(checkpoint.tokenizer_json.decode())
     tokenizer.no_padding()
     tokens = tokenizer.encode("").tokens
-    return {
+    config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": checkpoint.text.context_length,
         "bos_token": tokens[0],
         "eos_token": tokens[-1],
-        "pad_token": json.loads(checkpoint.tokenizer_json)["padding"]["pad_token"],
     }
+    # transformers would find OpenCLIP's padding, which is "!", inside texts. Behind its end a text may have anything,
+    # unless the tower looks for padding.
+    padding = json.loads(checkpoint.tokenizer_json)["padding"]["pad_token"]
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    if padding in special:
+        return {**config, "pad_token": padding}
+    looks_for_padding = not isinstance(checkpoint.text, TextConfig) or checkpoint.text.class_token
+    return config if looks_for_padding else {**config, "pad_token": tokens[-1]}
 
 
 def _card(name: str, manifest: Manifest, report: Report) -> str:
