@@ -81,6 +81,17 @@ VIT_B_IMAGE: Config = {
 }
 
 
+# CLIP ViT-L/14, as openai/clip-vit-large-patch14 has it.
+VIT_L_IMAGE: Config = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+}
+VIT_L_TEXT: Config = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+
+
 def write_clip(folder: Path, text: Config, image: Config, projection_dim: int = 20, seed: int = 0) -> Path:
     """Save a CLIPModel with random weights as transformers does, and an image processor's settings."""
     config = CLIPConfig(text_config=text, vision_config=image, projection_dim=projection_dim)
@@ -142,6 +153,14 @@ def vit_b(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """CLIP with the real configuration of ViT-B/32 and ViT-B/16 (600 MB each)."""
     folder = tmp_path_factory.mktemp(f"vit-b-{request.param}")
     return write_clip(folder, {"vocab_size": 49408}, VIT_B_IMAGE | {"patch_size": request.param}, 512)
+
+
+@pytest.fixture(scope="session", params=[224, 336], ids=["ViT-L-14", "ViT-L-14-336"])
+def vit_l(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CLIP with the real image tower of ViT-L/14, 224 and 336 pixels; with 224 the real text tower, too (1.7 GB)."""
+    folder = tmp_path_factory.mktemp(f"vit-l-{request.param}")
+    text = VIT_L_TEXT if request.param == 224 else TINY_TEXT
+    return write_clip(folder, text, VIT_L_IMAGE | {"image_size": request.param}, 768)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -16,7 +17,10 @@ import clipedge
 from clipedge.calibration import scenes
 from clipedge.calibration.texts import everyday_captions
 from clipedge.export import export
-from clipedge.export.checkpoints import DEMO_CHECKPOINT
+from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
+from clipedge.export.graphs import write_image_graph, write_text_graph
+from clipedge.export.towers import build_image_tower, build_text_tower
+from clipedge.images import preprocess
 
 TOLERANCE = 5e-6
 
@@ -84,6 +88,36 @@ def test_vit_b_encodes_pictures_as_transformers_does(vit_b: Path, photos: Path, 
     export(vit_b, tmp_path / "bundle", precision="fp32", calibration_data=photos, text=False)
     found = clipedge.load(tmp_path / "bundle").encode_image(list(PICTURES.values()))
     assert_equal(found, reference_images(vit_b))
+
+
+@pytest.mark.slow
+def test_vit_l_encodes_as_transformers_does(vit_l: Path, tmp_path: Path) -> None:
+    """Graphs of 24 layers and 428 million parameters, without the export's proof, which would take minutes."""
+    checkpoint = load_checkpoint(vit_l)
+    model, processor = CLIPModel.from_pretrained(vit_l).eval(), CLIPImageProcessorPil.from_pretrained(vit_l)
+    pictures = [PICTURES["portrait"], PICTURES["landscape"], PICTURES["grey"]]
+    write_image_graph(build_image_tower(checkpoint), tmp_path / "image.onnx")
+    found = run(tmp_path / "image.onnx", preprocess(pictures, checkpoint.preprocessing))
+    opened = [Image.open(io.BytesIO(data)) for data in pictures]
+    with torch.inference_mode():
+        pooled = model.vision_model(processor(opened, return_tensors="pt")["pixel_values"]).pooler_output
+        expected = torch.nn.functional.normalize(model.visual_projection(pooled), dim=-1).numpy()
+    assert_equal(found, expected)
+
+    tokens = np.random.default_rng(0).integers(0, checkpoint.text.eos_token_id, (3, checkpoint.text.context_length))
+    tokens[[0, 1, 2], [2, 7, checkpoint.text.context_length - 1]] = checkpoint.text.eos_token_id
+    write_text_graph(build_text_tower(checkpoint), tmp_path / "text.onnx")
+    found = run(tmp_path / "text.onnx", tokens)
+    with torch.inference_mode():
+        pooled = model.text_model(input_ids=torch.from_numpy(tokens)).pooler_output
+        expected = torch.nn.functional.normalize(model.text_projection(pooled), dim=-1).numpy()
+    assert_equal(found, expected)
+
+
+def run(path: Path, inputs: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    embeds: np.ndarray = session.run(None, {session.get_inputs()[0].name: inputs})[0]
+    return embeds
 
 
 def test_demonstration_model_encodes_texts_as_transformers_does(demo_bundle_fp32: Path) -> None:
