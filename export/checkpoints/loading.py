@@ -14,13 +14,13 @@ from typing import TypeAlias
 
 from clipedge.errors import CheckpointError, UsageError
 from clipedge.export.checkpoints.checkpoint import Checkpoint, ModelSource, UnsupportedArchitectureError
-from clipedge.export.checkpoints.hf_config import read_model_type
-from clipedge.export.checkpoints.huggingface import read_clip_folder
+from clipedge.export.checkpoints.huggingface.clip import read_clip_folder
+from clipedge.export.checkpoints.huggingface.config import read_model_type
+from clipedge.export.checkpoints.huggingface.siglip import read_siglip2_folder, read_siglip_folder
+from clipedge.export.checkpoints.huggingface.traced import read_with_transformers
 from clipedge.export.checkpoints.licenses import find_license, read_license
 from clipedge.export.checkpoints.locating import locate
-from clipedge.export.checkpoints.openclip import OPENCLIP_CONFIG, OPENCLIP_WEIGHTS, read_openclip_folder
-from clipedge.export.checkpoints.siglip import read_siglip2_folder, read_siglip_folder
-from clipedge.export.checkpoints.traced_transformers import read_with_transformers
+from clipedge.export.checkpoints.openclip.folder import OPENCLIP_CONFIG, OPENCLIP_WEIGHTS, read_openclip_folder
 from clipedge.export.checkpoints.weights_file import read_weights_file
 
 __all__ = ["DEMO_CHECKPOINT", "load_checkpoint"]

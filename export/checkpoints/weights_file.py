@@ -1,7 +1,7 @@
 """Reading a single file of weights: OpenAI's ``.pt``, a state dict in OpenCLIP's layout, or one of Apple's.
 
 Such a file says neither how pictures were prepared nor how texts are tokenized. MobileCLIP's are prepared as their
-authors do (``clipedge.export.checkpoints.mobileclip_apple``); for all others both are taken as OpenAI has them
+authors do (``clipedge.export.checkpoints.mobileclip.apple``); for all others both are taken as OpenAI has them
 (bicubic, shorter side to the model's size, centre; CLIP's vocabulary), which is right for OpenAI's models and most of
 OpenCLIP's, but not for all: LAION-2B's ViT-L-14, for one, was trained with a mean and deviation of 0.5. Where OpenCLIP
 has a folder for a model, its configuration is the safer source.
@@ -21,10 +21,10 @@ from clipedge.export.checkpoints.architectures import (
 )
 from clipedge.export.checkpoints.checkpoint import Checkpoint, ModelSource
 from clipedge.export.checkpoints.licenses import read_license
-from clipedge.export.checkpoints.mobileclip_apple import is_apple, read_apple_file
-from clipedge.export.checkpoints.openai import MARKS, infer_model, is_openai
-from clipedge.export.checkpoints.openclip import OpenClipFiles, openclip_checkpoint
-from clipedge.export.checkpoints.openclip_config import OpenClipModel, openclip_model
+from clipedge.export.checkpoints.mobileclip.apple import is_apple, read_apple_file
+from clipedge.export.checkpoints.openclip.config import OpenClipModel, openclip_model
+from clipedge.export.checkpoints.openclip.folder import OpenClipFiles, openclip_checkpoint
+from clipedge.export.checkpoints.openclip.openai import MARKS, infer_model, is_openai
 from clipedge.export.checkpoints.tensors import Stored, open_pickle, open_safetensors
 
 __all__ = ["read_weights_file"]

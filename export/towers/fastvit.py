@@ -1,8 +1,8 @@
 """The image tower as a FastViT (Vasu et al. 2023, arXiv 2303.14189), as MobileCLIP has it (arXiv 2311.17049).
 
 The form for inference: what training has as parallel branches, BatchNorms and layer scales is one convolution with a
-bias here (``clipedge.export.checkpoints.reparam``). Shapes in the docstrings: B batch, C channels, H and W height and
-width of the maps, D dimension of the embedding space.
+bias here (``clipedge.export.checkpoints.mobileclip.reparam``). Shapes in the docstrings: B batch, C channels, H and W
+height and width of the maps, D dimension of the embedding space.
 """
 
 from __future__ import annotations

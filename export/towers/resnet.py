@@ -4,7 +4,7 @@ openai/CLIP's clip/model.py).
 It differs from a plain ResNet (He et al. 2015, arXiv 1512.03385) in a stem of three convolutions, in average pools
 where others have strides (Zhang 2019, arXiv 1904.11486), and in attention that pools the last maps with their mean as
 the only query. The BatchNorms and some of the attention's constants are folded into the weights when those are read
-(``clipedge.export.checkpoints.resnet_weights``).
+(``clipedge.export.checkpoints.openclip.resnet``).
 
 Shapes in docstrings: B batch, C channels, T tokens, D dimension of the embedding space.
 """

@@ -19,8 +19,8 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from clipedge.errors import CheckpointError
 from clipedge.export.checkpoints import load_checkpoint
-from clipedge.export.checkpoints.hf_config import read_model_config
-from clipedge.export.checkpoints.preprocessing import read_preprocessing
+from clipedge.export.checkpoints.huggingface.config import read_model_config
+from clipedge.export.checkpoints.huggingface.preprocessing import read_preprocessing
 from clipedge.export.checkpoints.tensors import hash_files
 
 MakeClip = Callable[..., Path]

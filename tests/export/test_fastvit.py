@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from clipedge.errors import CheckpointError
 from clipedge.export.checkpoints.configs import FastVitConfig
-from clipedge.export.checkpoints.fastvit_weights import APPLE, TIMM, FastVitNames, fastvit_layout
 from clipedge.export.checkpoints.layouts import ImageLayout
+from clipedge.export.checkpoints.mobileclip.fastvit import APPLE, TIMM, FastVitNames, fastvit_layout
 from clipedge.export.checkpoints.tensors import open_safetensors, read_tensors
 from clipedge.export.graphs.fastvit import write_fastvit_graph
 from clipedge.export.towers.fastvit import FastVitTower, empty_fastvit

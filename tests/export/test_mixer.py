@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from clipedge.export.checkpoints.configs import TextConfig
-from clipedge.export.checkpoints.fastvit_weights import token_mixer_layers
-from clipedge.export.checkpoints.reparam import canonical
+from clipedge.export.checkpoints.mobileclip.fastvit import token_mixer_layers
+from clipedge.export.checkpoints.mobileclip.reparam import canonical
 from clipedge.export.graphs import write_text_graph
 from clipedge.export.towers.mixer import TokenMixer, empty_token_mixer
 from clipedge.export.towers.text import TextTower, empty_text_tower

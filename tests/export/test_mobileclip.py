@@ -13,8 +13,8 @@ from clipedge.errors import CheckpointError, UsageError
 from clipedge.export.checkpoints import ModelSource, load_checkpoint
 from clipedge.export.checkpoints.architectures import architecture_named, preprocessing_named
 from clipedge.export.checkpoints.configs import FastVitConfig, VitConfig
-from clipedge.export.checkpoints.mobileclip import mobileclip_layout
-from clipedge.export.checkpoints.openclip_config import openclip_model
+from clipedge.export.checkpoints.mobileclip.timm import mobileclip_layout
+from clipedge.export.checkpoints.openclip.config import openclip_model
 
 
 def layout_config(name: str, **changes: Any) -> object:

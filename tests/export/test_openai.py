@@ -16,9 +16,9 @@ from clipedge.errors import CheckpointError, UsageError
 from clipedge.export import export
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, ModelSource, architectures, load_checkpoint
 from clipedge.export.checkpoints.architectures import architecture_named, architectures_like
-from clipedge.export.checkpoints.openai import infer_model
-from clipedge.export.checkpoints.openclip_config import openclip_model, text_config
-from clipedge.export.checkpoints.openclip_weights import resnet_layout, text_layout, vit_layout
+from clipedge.export.checkpoints.openclip.config import openclip_model, text_config
+from clipedge.export.checkpoints.openclip.openai import infer_model
+from clipedge.export.checkpoints.openclip.weights import resnet_layout, text_layout, vit_layout
 from clipedge.export.checkpoints.tensors import Shape, StoredTensor
 
 # Counted by open_clip 3.3 of its own models.

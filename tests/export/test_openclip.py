@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from clipedge.errors import CheckpointError
 from clipedge.export.checkpoints import ModelSource, load_checkpoint
-from clipedge.export.checkpoints.openclip import find_openclip_weights
-from clipedge.export.checkpoints.openclip_config import openclip_model
-from clipedge.export.checkpoints.openclip_preprocessing import read_openclip_preprocessing
-from clipedge.export.checkpoints.openclip_weights import resnet_layout, text_layout, vit_layout
+from clipedge.export.checkpoints.openclip.config import openclip_model
+from clipedge.export.checkpoints.openclip.folder import find_openclip_weights
+from clipedge.export.checkpoints.openclip.preprocessing import read_openclip_preprocessing
+from clipedge.export.checkpoints.openclip.weights import resnet_layout, text_layout, vit_layout
 from clipedge.export.checkpoints.tensors import hash_files
 
 Tensors = dict[str, torch.Tensor]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clipedge.export.checkpoints.reparam import (
+from clipedge.export.checkpoints.mobileclip.reparam import (
     Layer,
     added,
     as_linear,

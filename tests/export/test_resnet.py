@@ -27,9 +27,9 @@ from clipedge.errors import CheckpointError
 from clipedge.export import export
 from clipedge.export.checkpoints import load_checkpoint
 from clipedge.export.checkpoints.configs import ResNetConfig
-from clipedge.export.checkpoints.openclip_config import openclip_model
-from clipedge.export.checkpoints.openclip_weights import text_layout
-from clipedge.export.checkpoints.resnet_weights import canonical_resnet, is_batch_count, resnet_shapes
+from clipedge.export.checkpoints.openclip.config import openclip_model
+from clipedge.export.checkpoints.openclip.resnet import canonical_resnet, is_batch_count, resnet_shapes
+from clipedge.export.checkpoints.openclip.weights import text_layout
 from clipedge.export.checkpoints.tensors import open_safetensors, read_tensors
 from clipedge.export.graphs import write_image_graph
 from clipedge.export.towers import ResNetTower

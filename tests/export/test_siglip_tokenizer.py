@@ -17,7 +17,10 @@ from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer
 
 from clipedge.errors import CheckpointError
-from clipedge.export.checkpoints.siglip_tokenizer import read_openclip_siglip_tokenizer, read_siglip_tokenizer
+from clipedge.export.checkpoints.huggingface.siglip_tokenizer import (
+    read_openclip_siglip_tokenizer,
+    read_siglip_tokenizer,
+)
 from clipedge.text import Tokenizer, TruncatedTextWarning
 
 LENGTH, VOCABULARY = 16, 500

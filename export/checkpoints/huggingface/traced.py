@@ -22,8 +22,8 @@ from clipedge.export.checkpoints.checkpoint import (
     space_id,
 )
 from clipedge.export.checkpoints.configs import ModelConfig, TracedImageConfig, TracedTextConfig
+from clipedge.export.checkpoints.huggingface.preprocessing import CLIP_PROCESSOR, preprocessing_of
 from clipedge.export.checkpoints.licenses import read_license
-from clipedge.export.checkpoints.preprocessing import CLIP_PROCESSOR, preprocessing_of
 from clipedge.export.checkpoints.sections import Section, read_json
 from clipedge.export.checkpoints.tensors import find_weight_files, hash_files
 from clipedge.export.libraries.transformers import (

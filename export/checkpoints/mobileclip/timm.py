@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from clipedge.export.checkpoints.checkpoint import UnsupportedArchitectureError
 from clipedge.export.checkpoints.configs import FastVitConfig, VitConfig
-from clipedge.export.checkpoints.fastvit_weights import TIMM, fastvit_layout
 from clipedge.export.checkpoints.layouts import ImageLayout
-from clipedge.export.checkpoints.mobileclip_vit import TIMM_VIT, conv_stem_vit_layout
-from clipedge.export.checkpoints.openclip_config import OpenClipModel
+from clipedge.export.checkpoints.mobileclip.fastvit import TIMM, fastvit_layout
+from clipedge.export.checkpoints.mobileclip.vit import TIMM_VIT, conv_stem_vit_layout
+from clipedge.export.checkpoints.openclip.config import OpenClipModel
 from clipedge.export.checkpoints.tensors import Stored
 
 __all__ = ["CONV_STEM_VIT", "FASTVITS", "MOBILECLIP_NAMES", "mobileclip_layout"]

@@ -1,7 +1,7 @@
 """Reading a Hugging Face SigLIP folder (Zhai et al. 2023, arXiv 2303.15343), without transformers.
 
 SigLIP 2 (Tschannen et al. 2025, arXiv 2502.14786) with a fixed resolution is the same model with another tokenizer.
-Expected in the folder is what CLIP's has (``clipedge.export.checkpoints.huggingface``).
+Expected in the folder is what CLIP's has (``clipedge.export.checkpoints.huggingface.clip``).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from clipedge.export.checkpoints.checkpoint import (
     space_id,
 )
 from clipedge.export.checkpoints.configs import TextConfig, VitConfig
-from clipedge.export.checkpoints.hf_config import read_siglip_config
-from clipedge.export.checkpoints.hf_weights import open_folder_weights
-from clipedge.export.checkpoints.huggingface import IGNORED_TENSORS, Expected, affine, encoder_blocks
+from clipedge.export.checkpoints.huggingface.clip import IGNORED_TENSORS, Expected, affine, encoder_blocks
+from clipedge.export.checkpoints.huggingface.config import read_siglip_config
+from clipedge.export.checkpoints.huggingface.preprocessing import SIGLIP_PROCESSOR, read_preprocessing
+from clipedge.export.checkpoints.huggingface.siglip_tokenizer import read_siglip_tokenizer
+from clipedge.export.checkpoints.huggingface.weights import open_folder_weights
 from clipedge.export.checkpoints.licenses import read_license
-from clipedge.export.checkpoints.preprocessing import SIGLIP_PROCESSOR, read_preprocessing
-from clipedge.export.checkpoints.siglip_tokenizer import read_siglip_tokenizer
 from clipedge.export.checkpoints.tensors import Shape, hash_files, read_tensors
 
 __all__ = ["add_bias", "project_query", "read_siglip2_folder", "read_siglip_folder"]

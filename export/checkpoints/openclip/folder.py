@@ -27,16 +27,17 @@ from clipedge.export.checkpoints.checkpoint import (
     space_id,
 )
 from clipedge.export.checkpoints.configs import ModelConfig, TextConfig
+from clipedge.export.checkpoints.huggingface.siglip_tokenizer import read_openclip_siglip_tokenizer
 from clipedge.export.checkpoints.layouts import ImageLayout
 from clipedge.export.checkpoints.licenses import read_license
-from clipedge.export.checkpoints.mobileclip import MOBILECLIP_NAMES, mobileclip_layout
-from clipedge.export.checkpoints.openclip_config import OpenClipModel, openclip_model
-from clipedge.export.checkpoints.openclip_preprocessing import read_openclip_preprocessing
-from clipedge.export.checkpoints.openclip_tokenizer import read_openclip_tokenizer
-from clipedge.export.checkpoints.openclip_weights import resnet_layout, text_layout, vit_layout
+from clipedge.export.checkpoints.mobileclip.timm import MOBILECLIP_NAMES, mobileclip_layout
+from clipedge.export.checkpoints.openclip.config import OpenClipModel, openclip_model
+from clipedge.export.checkpoints.openclip.preprocessing import read_openclip_preprocessing
+from clipedge.export.checkpoints.openclip.siglip import SIGLIP_NAMES, siglip_timm_layout
+from clipedge.export.checkpoints.openclip.tokenizer import read_openclip_tokenizer
+from clipedge.export.checkpoints.openclip.traced import traced_layout
+from clipedge.export.checkpoints.openclip.weights import resnet_layout, text_layout, vit_layout
 from clipedge.export.checkpoints.sections import read_json
-from clipedge.export.checkpoints.siglip_timm import SIGLIP_NAMES, siglip_timm_layout
-from clipedge.export.checkpoints.siglip_tokenizer import read_openclip_siglip_tokenizer
 from clipedge.export.checkpoints.tensors import (
     Stored,
     hash_files,
@@ -44,7 +45,6 @@ from clipedge.export.checkpoints.tensors import (
     open_safetensors,
     read_tensors,
 )
-from clipedge.export.checkpoints.traced_openclip import traced_layout
 
 __all__ = [
     "OPENCLIP_CONFIG",

@@ -15,7 +15,7 @@ import torch
 
 from clipedge.export.checkpoints.configs import FastVitConfig
 from clipedge.export.checkpoints.layouts import ImageLayout
-from clipedge.export.checkpoints.reparam import (
+from clipedge.export.checkpoints.mobileclip.reparam import (
     Affine,
     Layer,
     Tensors,
@@ -33,7 +33,7 @@ from clipedge.export.checkpoints.reparam import (
     subtracted,
     transposed,
 )
-from clipedge.export.checkpoints.resnet_weights import is_batch_count
+from clipedge.export.checkpoints.openclip.resnet import is_batch_count
 from clipedge.export.checkpoints.tensors import Shape, Stored
 
 __all__ = ["APPLE", "TIMM", "FastVitNames", "fastvit_layout", "token_mixer_layers"]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from clipedge.errors import CheckpointError
-from clipedge.export.checkpoints.openclip_config import OpenClipModel
+from clipedge.export.checkpoints.openclip.config import OpenClipModel
 
 __all__ = ["read_openclip_tokenizer"]
 

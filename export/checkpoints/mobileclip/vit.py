@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from clipedge.export.checkpoints.configs import VitConfig
-from clipedge.export.checkpoints.fused_blocks import (
+from clipedge.export.checkpoints.layouts import ImageLayout
+from clipedge.export.checkpoints.mobileclip.fused_blocks import (
     APPLE_BLOCK,
     TIMM_BLOCK,
     BlockNames,
@@ -17,9 +18,8 @@ from clipedge.export.checkpoints.fused_blocks import (
     fused_block_shapes,
     renamed,
 )
-from clipedge.export.checkpoints.layouts import ImageLayout
-from clipedge.export.checkpoints.reparam import Layer, canonical, convolution, normalised
-from clipedge.export.checkpoints.resnet_weights import is_batch_count
+from clipedge.export.checkpoints.mobileclip.reparam import Layer, canonical, convolution, normalised
+from clipedge.export.checkpoints.openclip.resnet import is_batch_count
 from clipedge.export.checkpoints.tensors import Shape
 
 __all__ = ["APPLE_VIT", "TIMM_VIT", "ConvStemVitNames", "conv_stem_vit_layout"]

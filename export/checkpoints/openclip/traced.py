@@ -14,7 +14,7 @@ from clipedge.errors import MissingDependencyError
 from clipedge.export.checkpoints.checkpoint import UnsupportedArchitectureError
 from clipedge.export.checkpoints.configs import TracedImageConfig
 from clipedge.export.checkpoints.layouts import ImageLayout
-from clipedge.export.checkpoints.openclip_config import OpenClipModel
+from clipedge.export.checkpoints.openclip.config import OpenClipModel
 from clipedge.export.libraries.open_clip import open_clip_image_tower
 
 __all__ = ["traced_layout"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clipedge.errors import CheckpointError
-from clipedge.export.checkpoints.openclip_tokenizer import CONTROLS, DOUBLE_QUOTES, FINAL_SIGMA, SINGLE_QUOTES
+from clipedge.export.checkpoints.openclip.tokenizer import CONTROLS, DOUBLE_QUOTES, FINAL_SIGMA, SINGLE_QUOTES
 from clipedge.export.checkpoints.sections import read_json
 from clipedge.export.checkpoints.tokenizer import parse_tokenizer, read_pad_token
 from clipedge.text import bake_tokenizer
@@ -71,7 +71,7 @@ def read_siglip_tokenizer(place: Path, context_length: int, vocab_size: int) -> 
 def read_openclip_siglip_tokenizer(place: Path, context_length: int, vocab_size: int) -> bytes:
     """The tokenizer.json at ``place`` or in it, behind OpenCLIP's cleaning ("canonicalize").
 
-    Of that as much is done as for CLIP's tokenizer (``clipedge.export.checkpoints.openclip_tokenizer``). Raises as
+    Of that as much is done as for CLIP's tokenizer (``clipedge.export.checkpoints.openclip.tokenizer``). Raises as
     ``read_siglip_tokenizer``.
     """
 

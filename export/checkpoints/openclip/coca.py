@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from clipedge.export.checkpoints.configs import VitConfig
-from clipedge.export.checkpoints.siglip import project_query
+from clipedge.export.checkpoints.huggingface.siglip import project_query
 from clipedge.export.checkpoints.tensors import Shape
 
 __all__ = ["canonical_pooler", "is_decoder_tensor", "pooler_shapes"]

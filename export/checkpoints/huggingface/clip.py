@@ -1,6 +1,6 @@
 """Reading a Hugging Face CLIP folder, without transformers.
 
-Expected in the folder: ``config.json``, the weights (``clipedge.export.checkpoints.hf_weights``),
+Expected in the folder: ``config.json``, the weights (``clipedge.export.checkpoints.huggingface.weights``),
 ``preprocessor_config.json``, for the text tower ``tokenizer.json``, and for the licence a model card ``README.md``.
 """
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from clipedge.export.checkpoints.checkpoint import Checkpoint, ModelSource, exp_logit_scale, space_id
 from clipedge.export.checkpoints.configs import TextConfig, VitConfig
-from clipedge.export.checkpoints.hf_config import read_model_config
-from clipedge.export.checkpoints.hf_weights import open_folder_weights
+from clipedge.export.checkpoints.huggingface.config import read_model_config
+from clipedge.export.checkpoints.huggingface.preprocessing import read_preprocessing
+from clipedge.export.checkpoints.huggingface.weights import open_folder_weights
 from clipedge.export.checkpoints.licenses import read_license
-from clipedge.export.checkpoints.preprocessing import read_preprocessing
 from clipedge.export.checkpoints.tensors import Shape, hash_files, read_tensors
 from clipedge.export.checkpoints.tokenizer import load_tokenizer_json, read_pad_token
 from clipedge.text import bake_tokenizer

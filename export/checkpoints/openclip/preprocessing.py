@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from clipedge.export.checkpoints.preprocessing import OPENAI_MEAN, OPENAI_STD
+from clipedge.export.checkpoints.huggingface.preprocessing import OPENAI_MEAN, OPENAI_STD
 from clipedge.export.checkpoints.sections import Section
 from clipedge.manifest import Preprocessing
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 
 import torch
 
-from clipedge.export.checkpoints.coca import canonical_pooler, is_decoder_tensor, pooler_shapes
 from clipedge.export.checkpoints.configs import TextConfig, VitConfig
 from clipedge.export.checkpoints.layouts import ImageLayout, TextLayout
-from clipedge.export.checkpoints.openclip_config import OpenClipModel, resnet_config, text_config, vit_config
-from clipedge.export.checkpoints.resnet_weights import canonical_resnet, is_batch_count, resnet_shapes
+from clipedge.export.checkpoints.openclip.coca import canonical_pooler, is_decoder_tensor, pooler_shapes
+from clipedge.export.checkpoints.openclip.config import OpenClipModel, resnet_config, text_config, vit_config
+from clipedge.export.checkpoints.openclip.resnet import canonical_resnet, is_batch_count, resnet_shapes
 from clipedge.export.checkpoints.tensors import Shape
 
 __all__ = ["resnet_layout", "text_layout", "vit_layout"]

@@ -13,9 +13,9 @@ import torch
 
 from clipedge.export.checkpoints.checkpoint import UnsupportedArchitectureError
 from clipedge.export.checkpoints.configs import VitConfig
+from clipedge.export.checkpoints.huggingface.siglip import add_bias, project_query
 from clipedge.export.checkpoints.layouts import ImageLayout
-from clipedge.export.checkpoints.openclip_config import OpenClipModel
-from clipedge.export.checkpoints.siglip import add_bias, project_query
+from clipedge.export.checkpoints.openclip.config import OpenClipModel
 from clipedge.export.checkpoints.tensors import Shape, Stored
 
 __all__ = ["SIGLIP_NAMES", "siglip_timm_layout"]

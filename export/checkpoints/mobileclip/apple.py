@@ -2,7 +2,7 @@
 
 Bare state dicts: ``image_encoder.*``, ``text_encoder.*`` and ``logit_scale``. Dimensions are those of Apple's
 ``mobileclip/configs``; pictures are resized bilinearly, cut and neither shifted nor scaled, texts tokenized as
-OpenCLIP does. MobileCLIP2 comes in OpenCLIP's layout only (``clipedge.export.checkpoints.mobileclip``).
+OpenCLIP does. MobileCLIP2 comes in OpenCLIP's layout only (``clipedge.export.checkpoints.mobileclip.timm``).
 """
 
 from __future__ import annotations
@@ -22,17 +22,23 @@ from clipedge.export.checkpoints.configs import (
     TextConfig,
     VitConfig,
 )
-from clipedge.export.checkpoints.fastvit_weights import APPLE, fastvit_layout, token_mixer_layers
-from clipedge.export.checkpoints.fused_blocks import APPLE_BLOCK, affine, canonical_block, fused_block_shapes, renamed
 from clipedge.export.checkpoints.layouts import ImageLayout, TextLayout
 from clipedge.export.checkpoints.licenses import read_license
-from clipedge.export.checkpoints.mobileclip import CONV_STEM_VIT, FASTVITS
-from clipedge.export.checkpoints.mobileclip_vit import APPLE_VIT, conv_stem_vit_layout
-from clipedge.export.checkpoints.openclip_config import openclip_model
-from clipedge.export.checkpoints.openclip_preprocessing import read_openclip_preprocessing
-from clipedge.export.checkpoints.openclip_tokenizer import read_openclip_tokenizer
-from clipedge.export.checkpoints.reparam import Layer, canonical
-from clipedge.export.checkpoints.resnet_weights import is_batch_count
+from clipedge.export.checkpoints.mobileclip.fastvit import APPLE, fastvit_layout, token_mixer_layers
+from clipedge.export.checkpoints.mobileclip.fused_blocks import (
+    APPLE_BLOCK,
+    affine,
+    canonical_block,
+    fused_block_shapes,
+    renamed,
+)
+from clipedge.export.checkpoints.mobileclip.reparam import Layer, canonical
+from clipedge.export.checkpoints.mobileclip.timm import CONV_STEM_VIT, FASTVITS
+from clipedge.export.checkpoints.mobileclip.vit import APPLE_VIT, conv_stem_vit_layout
+from clipedge.export.checkpoints.openclip.config import openclip_model
+from clipedge.export.checkpoints.openclip.preprocessing import read_openclip_preprocessing
+from clipedge.export.checkpoints.openclip.resnet import is_batch_count
+from clipedge.export.checkpoints.openclip.tokenizer import read_openclip_tokenizer
 from clipedge.export.checkpoints.tensors import Shape, Stored, hash_files, read_tensors
 
 __all__ = ["MOBILECLIP_ARCHITECTURES", "is_apple", "read_apple_file"]

@@ -1,0 +1,1 @@
+"""Hugging Face folders, read without transformers where ClipEdge has towers of its own for them."""
