@@ -24,7 +24,7 @@ from layout import BUILD, PICTURES, REPOSITORY, RESULTS
 from machine import describe_machine
 from prepare import exporter_digest, make_pictures
 
-FAMILIES = BUILD / "families"
+FAMILIES = BUILD / "families-speed"
 WORKER = REPOSITORY / "tests" / "origin" / "worker.py"
 # open_clip's names, with what a model's own configuration does not say of its preprocessing.
 MOBILE = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "interpolation": "bilinear"}
