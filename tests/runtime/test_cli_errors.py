@@ -232,7 +232,7 @@ def checkpoint(tmp_path: Path) -> Path:
     [
         (shutil.rmtree, [], "checkpoint"),
         (lambda path: [file.unlink() for file in path.iterdir() if file.is_file()], [], "config.json"),
-        (lambda path: edit(path / "config.json", lambda d: d.update(model_type="siglip")), [], "siglip"),
+        (lambda path: edit(path / "config.json", lambda d: d.update(model_type="siglip2")), [], "siglip2"),
         (lambda path: (path / "config.json").write_text("{"), [], "config.json"),
         (lambda path: os.truncate(path / "model.safetensors", 5000), ["--precision", "fp32"], "model.safetensors"),
         (lambda path: None, ["--precision", "int3"], "unknown precision 'int3'; there are: fp32, int8"),
@@ -241,7 +241,7 @@ def checkpoint(tmp_path: Path) -> Path:
         (lambda path: None, ["--calibration-data", "no/such/folder"], "no folder of pictures at no/such/folder"),
     ],
     ids=[
-        "missing", "empty folder", "siglip", "corrupt config", "truncated weights", "precision", "target",
+        "missing", "empty folder", "variable resolution", "corrupt config", "truncated weights", "precision", "target",
         "INT8 without pictures", "no such pictures",
     ],
 )  # fmt: skip
