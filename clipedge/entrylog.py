@@ -80,9 +80,14 @@ def append_batch(path: Path, end: int, record: bytes) -> int:
 def read_batches(path: Path) -> tuple[list[Batch], int]:
     """Every whole batch of a log, and the byte at which the next one goes.
 
-    Raises BundleError for a fault that a killed writer cannot have left.
+    Raises BundleError when it cannot be read, or for a fault that a killed writer cannot have left.
     """
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path} cannot be read ({error.strerror}): restore the index from a copy or build it again"
+        ) from None
     batches: list[Batch] = []
     rows = position = 0
     while (payload := _payload(data, position, path)) is not None:

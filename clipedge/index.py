@@ -3,6 +3,7 @@
     index.json              what it is (``index_manifest.py``), replaced in one step
     entries-G.log           keys and metadata, one checked record a batch (``entrylog.py``)
     vectors-G-N.f16         the vectors, float16, append-only (``segments.py``)
+    graph-G-R.usearch       if it was built: a graph over the first R of them (``graph.py``)
     lock                    held by the one writer
 
 A batch's vectors reach the disk before its record does, and only a whole record counts. Compaction writes both anew as
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -22,12 +23,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clipedge.compaction import write_compacted
 from clipedge.entries import Entries, check_entries
 from clipedge.entrylog import Batch, Metadata, append_batch, pack_batch, read_batches
 from clipedge.errors import BundleError, SpaceError, UsageError
+from clipedge.graph import build_graph, nearest_by_graph, open_graph
 from clipedge.index_manifest import INDEX_MANIFEST, IndexManifest, lock_folder, read_index_manifest, sync_folder
-from clipedge.nearest import checked_vectors, nearest
-from clipedge.segments import Segments
+from clipedge.nearest import Ranking, checked_vectors, nearest
 
 __all__ = ["Hit", "Index"]
 
@@ -58,8 +60,9 @@ class Index:
         """Use ``Index.open`` or ``Index.create``."""
         self.folder = folder
         self.manifest = manifest
-        self._entries, self._end = Entries(), 0
-        for batch in self._read_log():
+        self._entries = Entries()
+        batches, self._end = read_batches(manifest.log_path(folder))
+        for batch in batches:
             self._entries.apply(batch)
         self._forget_views()
         self._vectors()  # what is missing shows now; and a reader keeps its files when a compaction replaces them
@@ -81,7 +84,7 @@ class Index:
         manifest = IndexManifest(space_id, dim, SEGMENT_ROWS, 1, bundle)
         try:
             # A process killed in here leaves these and no manifest.
-            log = _log_path(folder, 1)
+            log = manifest.log_path(folder)
             expected = {"lock", log.name, f".{INDEX_MANIFEST}.staging"}
             others = sorted({path.name for path in folder.iterdir()} - expected)
             if others:
@@ -112,7 +115,7 @@ class Index:
                 os.close(lock)
             raise
         if writable:
-            index._clear_leftovers()
+            index.manifest.clear_leftovers(folder)
         return index
 
     @classmethod
@@ -163,12 +166,13 @@ class Index:
         self._compact_if_due()
         return len(present)
 
-    def search(self, queries: npt.NDArray[np.float32], k: int = 10) -> list[list[Hit]]:
+    def search(self, queries: npt.NDArray[np.float32], k: int = 10, *, exact: bool = False) -> list[list[Hit]]:
         """The ``k`` entries of highest cosine for each of (Q, D) queries, best first; all if there are fewer.
 
-        Exact: float16 vectors against float32 queries, in the order of the true inner products (``nearest.py``).
-        Entries of equal score come in the order in which they were added. Raises UsageError for queries of another
-        shape, or zero, or not finite.
+        Exact, in the order of the true inner products (``nearest.py``), unless the index has a graph (``graph.py``):
+        then that proposes what is ranked, if not ``exact``. Entries of equal score come in the order in which they were
+        added. Raises UsageError for queries of another shape, zero or not finite, MissingDependencyError for a graph
+        without usearch.
         """
         if type(k) is not int or k < 1:
             raise UsageError(f"k is how many entries to find: expected 1 or more, found {k!r}")
@@ -176,7 +180,7 @@ class Index:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not lengths.all():
             raise UsageError("a query is zero and has no direction")
-        found = nearest(self._searchable(), self._entries.live(), vectors / lengths, k)
+        found = self._found(vectors / lengths, k, exact)
         return [
             [
                 Hit(self._entries.key(row), score, self._entries.metadata(row))
@@ -187,25 +191,34 @@ class Index:
 
     def compact(self) -> None:
         """Write the live entries anew and drop the dead ones; the old files stay until the new ones are complete."""
-        old, manifest = self._entries, replace(self.manifest, generation=self.manifest.generation + 1)
         self._check_writable()
-        segments = _segments(self.folder, manifest)
-        log = _log_path(self.folder, manifest.generation)
-        log.write_bytes(b"")
-        vectors, entries, end = self._vectors(), Entries(), 0
-        live = np.flatnonzero(old.live())
-        for start in range(0, len(live), BATCH_ROWS):
-            rows = live[start : start + BATCH_ROWS].tolist()
-            numbers = (divmod(row, self.manifest.segment_rows) for row in rows)
-            segments.write(start, np.stack([vectors[number][place] for number, place in numbers]))
-            batch = Batch(start, tuple(map(old.key, rows)), tuple(map(old.metadata, rows)), ())
-            end = append_batch(log, end, pack_batch(batch))
-            entries.apply(batch)
-        sync_folder(self.folder)
+        had_graph = self.manifest.graph_rows > 0
+        manifest = replace(self.manifest, generation=self.manifest.generation + 1, graph_rows=0, graph_bytes=0)
+        entries, end = write_compacted(self.folder, manifest, self._entries, self._vectors())
         manifest.save(self.folder)
         self.manifest, self._entries, self._end = manifest, entries, end
         self._forget_views()
-        self._clear_leftovers()
+        self.manifest.clear_leftovers(self.folder)
+        if had_graph and len(self):
+            self.build_graph()
+
+    def build_graph(self, progress: Callable[[int, int], object] = lambda done, total: None) -> None:
+        """Build the graph over all entries, for fast approximate search; later ones are searched exactly beside it.
+
+        One that covers them all already is kept. ``progress`` is called with the entries done and all. Raises
+        MissingDependencyError without usearch, UsageError for an empty index.
+        """
+        self._check_writable()
+        if self.manifest.graph_rows == self._entries.rows > 0:
+            return
+        if not len(self):
+            raise UsageError("an empty index needs no graph: add embeddings first")
+        manifest = replace(self.manifest, graph_rows=self._entries.rows)
+        written = build_graph(manifest.graph_path(self.folder), self._vectors(), self._entries.live(), progress)
+        self.manifest = replace(manifest, graph_bytes=written)
+        self.manifest.save(self.folder)
+        self._forget_views()
+        self.manifest.clear_leftovers(self.folder)
 
     def metadata(self, key: str) -> Metadata:
         """The metadata of an entry. Raises UsageError if the key is not there."""
@@ -237,17 +250,26 @@ class Index:
     ) -> None:
         self.close()
 
+    def _found(self, queries: npt.NDArray[np.float32], k: int, exact: bool) -> list[Ranking]:
+        live, covered = self._entries.live(), self.manifest.graph_rows
+        if exact or not covered:
+            return nearest(self._searchable(), live, queries, k)
+        if self._graph is None:
+            path = self.manifest.graph_path(self.folder)
+            self._graph = open_graph(path, self.manifest.graph_bytes, self.manifest.dim)
+        return nearest_by_graph(self._graph, covered, self._vectors(), live, queries, k)
+
     def _append(
         self, keys: list[str], metadata: list[Metadata], removed: list[str], vectors: npt.NDArray[np.float16]
     ) -> None:
         self._check_writable()
         batch = Batch(self._entries.rows, tuple(keys), tuple(metadata), tuple(removed))
         record = pack_batch(batch)
-        segments = _segments(self.folder, self.manifest)
+        segments = self.manifest.segments(self.folder)
         segments.write(batch.first_row, vectors)
         if batch.first_row // segments.rows != (batch.first_row + len(keys)) // segments.rows or not batch.first_row:
             sync_folder(self.folder)  # a file may be new
-        self._end = append_batch(_log_path(self.folder, self.manifest.generation), self._end, record)
+        self._end = append_batch(self.manifest.log_path(self.folder), self._end, record)
         self._entries.apply(batch)
         self._forget_views()
 
@@ -259,23 +281,14 @@ class Index:
         if self._unlock is None or not self._unlock.alive:
             raise UsageError("the index is open for reading only: open it with writable=True")
 
-    def _read_log(self) -> list[Batch]:
-        path = _log_path(self.folder, self.manifest.generation)
-        try:
-            batches, self._end = read_batches(path)
-        except OSError as error:
-            raise BundleError(
-                f"{path} cannot be read ({error.strerror}): restore the index from a copy or build it again"
-            ) from None
-        return batches
-
     def _forget_views(self) -> None:
         self._maps: list[npt.NDArray[np.float16]] | None = None
         self._cache: list[npt.NDArray[np.float32]] | None = None
+        self._graph: Any = None
 
     def _vectors(self) -> list[npt.NDArray[np.float16]]:
         if self._maps is None:
-            self._maps = _segments(self.folder, self.manifest).map(self._entries.rows)
+            self._maps = self.manifest.segments(self.folder).map(self._entries.rows)
         return self._maps
 
     def _searchable(self) -> Sequence[npt.NDArray[np.floating[Any]]]:
@@ -284,17 +297,3 @@ class Index:
         if self._cache is None:
             self._cache = [vectors.astype(np.float32) for vectors in self._vectors()]
         return self._cache
-
-    def _clear_leftovers(self) -> None:
-        """Remove what a compaction has replaced, or did not live to complete."""
-        for path in [*self.folder.glob("entries-*.log"), *self.folder.glob("vectors-*.f16")]:
-            if path.name.removesuffix(path.suffix).split("-")[1] != str(self.manifest.generation):
-                path.unlink()
-
-
-def _segments(folder: Path, manifest: IndexManifest) -> Segments:
-    return Segments(folder, manifest.generation, manifest.segment_rows, manifest.dim)
-
-
-def _log_path(folder: Path, generation: int) -> Path:
-    return folder / f"entries-{generation}.log"

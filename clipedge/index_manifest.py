@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from clipedge.errors import BundleError, IndexBusyError, UsageError
+from clipedge.segments import Segments
 
 __all__ = ["INDEX_MANIFEST", "IndexManifest", "lock_folder", "read_index_manifest", "sync_folder"]
 
@@ -15,13 +16,20 @@ INDEX_MANIFEST = "index.json"
 LOCK_NAME = "lock"
 FORMAT_VERSION = 1
 MAX_BYTES = 64 * 1024
-MAX_DIM = 65536
+RANGES = {
+    "dim": (1, 65536),
+    "segment_rows": (1, 1 << 32),
+    "generation": (1, 1 << 62),
+    "graph_rows": (0, 1 << 48),
+    "graph_bytes": (0, 1 << 62),
+}
 
 
 @dataclass(frozen=True)
 class IndexManifest:
     """``space_id`` and ``dim`` of every vector; ``generation`` and ``segment_rows`` say which files hold them.
 
+    ``graph_rows`` is how many rows the graph covers, 0 for no graph, ``graph_bytes`` the size of its file.
     ``bundle`` is where the bundle lay that encoded them: a hint, since it may have moved. The truth is ``space_id``.
     """
 
@@ -30,6 +38,27 @@ class IndexManifest:
     segment_rows: int
     generation: int
     bundle: str | None
+    graph_rows: int = 0
+    graph_bytes: int = 0
+
+    def log_path(self, folder: Path) -> Path:
+        return folder / f"entries-{self.generation}.log"
+
+    def segments(self, folder: Path) -> Segments:
+        return Segments(folder, self.generation, self.segment_rows, self.dim)
+
+    def graph_path(self, folder: Path) -> Path:
+        return folder / f"graph-{self.generation}-{self.graph_rows}.usearch"
+
+    def clear_leftovers(self, folder: Path) -> None:
+        """Remove what was replaced, and what a killed writer did not complete."""
+        for pattern in ("entries-*.log", "vectors-*.f16"):
+            for path in folder.glob(pattern):
+                if path.stem.split("-")[1] != str(self.generation):
+                    path.unlink()
+        for path in [*folder.glob("graph-*.usearch"), *folder.glob(".graph-*.staging")]:
+            if path != self.graph_path(folder):
+                path.unlink()
 
     def save(self, folder: Path) -> None:
         """Replace the manifest in one step; the new one is on the disk when this returns."""
@@ -67,9 +96,9 @@ def _checked(document: object) -> IndexManifest:
     names = {field.name for field in fields(IndexManifest)}
     if set(document) != names:
         raise ValueError(f"expected the fields {', '.join(sorted(names))}, found {', '.join(sorted(document)):.80}")
-    for name, largest in (("dim", MAX_DIM), ("segment_rows", 1 << 32), ("generation", 1 << 62)):
-        if type(document[name]) is not int or not 1 <= document[name] <= largest:
-            raise ValueError(f"{name}: expected a whole number from 1 to {largest}, found {document[name]!r:.40}")
+    for name, (least, largest) in RANGES.items():
+        if type(document[name]) is not int or not least <= document[name] <= largest:
+            raise ValueError(f"{name}: expected a whole number from {least} to {largest}, found {document[name]!r:.40}")
     if not isinstance(document["space_id"], str) or not isinstance(document["bundle"], (str, type(None))):
         raise ValueError("space_id and bundle: expected texts")
     return IndexManifest(**document)

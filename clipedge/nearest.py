@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from clipedge.errors import BundleError, UsageError
 
-__all__ = ["checked_vectors", "nearest"]
+__all__ = ["Found", "Ranking", "checked_vectors", "merged", "nearest", "rescored"]
 
 BLOCK_ROWS = 4096  # rows in float32 at once: 8 MB at 512 numbers
 BLOCK_QUERIES = 64
 
-Found = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]  # scores and rows, best first
+Ranking = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]  # what is returned: scores and rows, best first
+Found = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]  # the same at work
 
 
 def nearest(
@@ -28,7 +29,7 @@ def nearest(
     live: npt.NDArray[np.bool_],
     queries: npt.NDArray[np.float32],
     k: int,
-) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
+) -> list[Ranking]:
     """For each of (Q, D) float32 unit queries the k best rows: scores float32 and rows int64, best first.
 
     ``segments`` are (rows, D) unit vectors in float16, or in the float32 that these convert to, one after the other;
@@ -36,7 +37,7 @@ def nearest(
     cosine to 2^-11 at worst. Of equal scores the lower row comes first. Fewer than k live rows: all of them. Raises
     BundleError for vectors that are not finite.
     """
-    results: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]] = []
+    results: list[Ranking] = []
     for start in range(0, len(queries), BLOCK_QUERIES):
         some = queries[start : start + BLOCK_QUERIES]
         best = [(np.empty(0), np.empty(0, np.int64)) for _ in some]
@@ -73,11 +74,18 @@ def _search_block(
             floor = max(floor, float(np.partition(scores, -k)[-k]))
         rows = np.flatnonzero(scores >= max(floor - margin, np.finfo(np.float32).min))
         if len(rows):
-            exact = (vectors[rows].astype(np.float64) * query).sum(axis=1)
-            best[place] = _merged(best[place], (exact, rows + first_row), k)
+            best[place] = merged(best[place], rescored(vectors[rows], query, rows + first_row), k)
 
 
-def _merged(first: Found, second: Found, k: int) -> Found:
+def rescored(
+    vectors: npt.NDArray[np.floating[Any]], query: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]
+) -> Found:
+    """Inner products in float64, each row of (N, D) summed in the same order wherever it stands."""
+    return (vectors.astype(np.float64) * query).sum(axis=1), rows
+
+
+def merged(first: Found, second: Found, k: int) -> Found:
+    """The ``k`` best of two findings; of equal scores the lower row first."""
     scores, rows = (np.concatenate(pair) for pair in zip(first, second, strict=True))
     order = np.lexsort((rows, -scores))[:k]
     return scores[order], rows[order]

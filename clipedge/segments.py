@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from clipedge.errors import BundleError
 
-__all__ = ["Segments"]
+__all__ = ["Segments", "gather"]
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,15 @@ class Segments:
                 )
             maps.append(np.memmap(path, np.dtype("<f2"), mode="r", shape=(rows, self.dim)))
         return list[npt.NDArray[np.float16]](maps)
+
+
+def gather(
+    maps: Sequence[npt.NDArray[np.float16]], rows: npt.NDArray[np.int64], segment_rows: int
+) -> npt.NDArray[np.float16]:
+    """The vectors of some rows, (len(rows), D), copied out of the maps."""
+    vectors = np.empty((len(rows), maps[0].shape[1]), np.float16)
+    numbers, places = np.divmod(rows, segment_rows)
+    for number in np.unique(numbers):
+        chosen = numbers == number
+        vectors[chosen] = maps[number][places[chosen]]
+    return vectors

@@ -12,6 +12,7 @@ from clipedge.backends import engine_facts
 from clipedge.cli import print_json
 from clipedge.cli.options import add_engine_options, add_picture_options, open_clip
 from clipedge.folders import read_folder
+from clipedge.graph import AUTOMATIC_ROWS, has_usearch
 from clipedge.index import Index
 from clipedge.index_manifest import INDEX_MANIFEST
 from clipedge.indexing import Indexing, index_folder
@@ -23,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", help="pictures, in sub-folders too")
     parser.add_argument(
         "--output", required=True, metavar="INDEX", help="the index's folder; if it is there, it is brought up to date"
+    )
+    parser.add_argument(
+        "--graph",
+        action="store_true",
+        help=f"build a graph for fast approximate search (by itself from {AUTOMATIC_ROWS} pictures on)",
     )
     add_picture_options(parser)
     add_engine_options(parser)
@@ -38,9 +44,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     with _open_or_create(arguments.output, clip) as index:
         result = index_folder(index, clip.encode_image, pictures, show)
-        entries = len(index)
+        uncovered = len(index) - index.manifest.graph_rows
+        if arguments.graph or (uncovered >= AUTOMATIC_ROWS and has_usearch()):
+            index.build_graph(show)
+        entries, covered = len(index), index.manifest.graph_rows
     if arguments.json:
-        facts = {"index": arguments.output, "entries": entries, "engine": engine_facts(clip.image_engine)}
+        facts = {
+            "index": arguments.output,
+            "entries": entries,
+            "graph_rows": covered,
+            "engine": engine_facts(clip.image_engine),
+        }
         print_json({**facts, **asdict(result)})
     else:
         print("\n".join(_lines(arguments.output, entries, result)))

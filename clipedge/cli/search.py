@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="instead of an index: describe --image by the best of these texts, one a line",
     )
+    parser.add_argument("--exact", action="store_true", help="compare with every entry, also where there is a graph")
     add_picture_options(parser)
     add_engine_options(parser)
 
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     clip = open_clip(arguments, _bundle_of(arguments))
     index = Index.open(arguments.index, clip.manifest.space_id)
     query = clip.encode_image(arguments.image) if arguments.text is None else clip.encode_text(arguments.text)
-    (hits,) = index.search(query, arguments.top)
+    (hits,) = index.search(query, arguments.top, exact=arguments.exact)
     if arguments.json:
         found = [{"key": hit.key, "score": hit.score, "metadata": hit.metadata} for hit in hits]
         print_json({**_question(arguments), "index": arguments.index, "entries": len(index), "hits": found})

@@ -76,6 +76,7 @@ def test_index_says_what_it_did_and_the_next_time_that_nothing_changed(
     assert document == {
         "index": str(tmp_path / "index"),
         "entries": 60,
+        "graph_rows": 0,
         "added": 0,
         "replaced": 0,
         "unchanged": 60,
