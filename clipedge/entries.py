@@ -30,7 +30,7 @@ class Entries:
                 self._metadata[row] = {}
         self._rows.update(zip(batch.keys, range(len(self._keys), len(self._keys) + len(batch.keys)), strict=True))
         self._keys += batch.keys
-        self._metadata += batch.metadata
+        self._metadata += map(dict, batch.metadata)
         self._live += b"\1" * len(batch.keys)
 
     @property
@@ -50,7 +50,7 @@ class Entries:
         return self._keys[row]
 
     def metadata(self, row: int) -> Metadata:
-        return self._metadata[row]
+        return dict(self._metadata[row])  # so that a caller's changes stay the caller's
 
     def row(self, key: str) -> int | None:
         return self._rows.get(key)

@@ -79,7 +79,7 @@ def open_graph(path: Path, expected_bytes: int, dim: int) -> Any:
         )
     try:
         graph = _usearch().Index.restore(os.fspath(path), view=True)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise BundleError(
             f"{path} cannot be read ({error}): search exactly and build the graph again by compact()"
         ) from None

@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from clipedge.compaction import write_compacted
 from clipedge.entries import Entries, check_entries
 from clipedge.entrylog import Batch, Metadata, append_batch, pack_batch, read_batches
 from clipedge.errors import BundleError, SpaceError, UsageError
-from clipedge.graph import build_graph, nearest_by_graph, open_graph
+from clipedge.graph import build_graph, has_usearch, nearest_by_graph, open_graph
 from clipedge.index_manifest import INDEX_MANIFEST, IndexManifest, lock_folder, read_index_manifest, sync_folder
 from clipedge.nearest import Ranking, checked_vectors, nearest
 
@@ -190,7 +189,10 @@ class Index:
         ]
 
     def compact(self) -> None:
-        """Write the live entries anew and drop the dead ones; the old files stay until the new ones are complete."""
+        """Write the live entries anew and drop the dead ones; the old files stay until the new ones are complete.
+
+        A graph is built again, too; without usearch it is dropped, and search is exact from then on.
+        """
         self._check_writable()
         had_graph = self.manifest.graph_rows > 0
         manifest = replace(self.manifest, generation=self.manifest.generation + 1, graph_rows=0, graph_bytes=0)
@@ -199,7 +201,7 @@ class Index:
         self.manifest, self._entries, self._end = manifest, entries, end
         self._forget_views()
         self.manifest.clear_leftovers(self.folder)
-        if had_graph and len(self):
+        if had_graph and len(self) and has_usearch():
             self.build_graph()
 
     def build_graph(self, progress: Callable[[int, int], object] = lambda done, total: None) -> None:
@@ -245,9 +247,7 @@ class Index:
     def __enter__(self) -> Index:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _found(self, queries: npt.NDArray[np.float32], k: int, exact: bool) -> list[Ranking]:

@@ -149,6 +149,19 @@ def test_the_sheet_shows_the_hits_and_a_grey_place_for_what_is_gone(
         assert (set(cell.getdata()) == {(128, 128, 128)}) == (place == gone), hit
 
 
+def test_a_graph_is_built_on_demand_and_finds_the_same(
+    clipedge: Cli, built: Path, scenes: Path, tmp_path: Path
+) -> None:
+    index = shutil.copytree(built, tmp_path / "index")
+    bundle = read_index_manifest(index).bundle
+    assert bundle is not None
+    assert clipedge("index", bundle, scenes, "--output", index, "--graph", "--json").document["graph_rows"] == 60
+    by_graph, exactly = (
+        clipedge("search", index, "--text", "a photo of a star.", *more).out for more in ((), ("--exact",))
+    )
+    assert by_graph == exactly == clipedge("search", built, "--text", "a photo of a star.").out
+
+
 def test_captions_describe_a_picture(clipedge: Cli, demo_bundle: Path, scenes: Path, tmp_path: Path) -> None:
     path = min(scenes.rglob("*.png"))
     labels = sorted({label_of(str(other)) for other in scenes.rglob("*.png")})

@@ -115,6 +115,14 @@ def test_a_graph_that_was_cut_off_is_refused_and_exact_search_goes_on(index: Ind
     assert recall(index) > 0.98
 
 
+def test_a_file_of_the_right_size_that_is_no_graph_is_refused(index: Index) -> None:
+    index.build_graph()
+    (path,) = index.folder.glob("graph-*")
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(BundleError, match="cannot be read"):
+        Index.open(index.folder, SPACE).search(clustered(1, 8), 1)
+
+
 def test_without_usearch_the_error_names_the_extra(index: Index) -> None:
     index.build_graph()
     script = f"""

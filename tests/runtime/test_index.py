@@ -174,6 +174,17 @@ def test_what_cannot_be_added_is_refused_and_changes_nothing(folder: Path) -> No
         assert len(index) == len(Index.open(folder, SPACE)) == 0
 
 
+def test_what_a_caller_does_to_metadata_stays_with_the_caller(folder: Path) -> None:
+    with Index.create(folder, SPACE, DIM) as index:
+        metadata = {"place": 1}
+        index.add(["a"], unit(1, 17), [metadata])
+        metadata["place"] = 2
+        index.metadata("a")["place"] = 3
+        index.search(unit(1, 17), 1)[0][0].metadata["place"] = 4
+        index.compact()
+        assert index.metadata("a") == Index.open(folder, SPACE).metadata("a") == {"place": 1}
+
+
 def test_searches_that_make_no_sense_are_refused(folder: Path) -> None:
     with Index.create(folder, SPACE, DIM) as index:
         assert index.search(unit(2, 11), 5) == [[], []]
