@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from clipedge.entries import Entries
 from clipedge.entrylog import Batch, append_batch, pack_batch
-from clipedge.index_manifest import IndexManifest, sync_folder
-from clipedge.segments import gather
+from clipedge.index_manifest import IndexManifest
+from clipedge.segments import gather, sync_folder
 
 __all__ = ["write_compacted"]
 

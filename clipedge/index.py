@@ -27,7 +27,7 @@ from clipedge.entries import Entries, check_entries
 from clipedge.entrylog import Batch, Metadata, append_batch, pack_batch, read_batches
 from clipedge.errors import BundleError, SpaceError, UsageError
 from clipedge.graph import build_graph, has_usearch, nearest_by_graph, open_graph
-from clipedge.index_manifest import INDEX_MANIFEST, IndexManifest, lock_folder, read_index_manifest, sync_folder
+from clipedge.index_manifest import INDEX_MANIFEST, IndexManifest, lock_folder, read_index_manifest
 from clipedge.nearest import Ranking, checked_vectors, nearest
 
 __all__ = ["Hit", "Index"]
@@ -135,10 +135,7 @@ class Index:
                 manifest = newer  # compacted between the reading of its manifest and of its files
 
     def add(
-        self,
-        keys: Sequence[str],
-        embeddings: npt.NDArray[np.float32],
-        metadata: Sequence[Metadata] | None = None,
+        self, keys: Sequence[str], embeddings: npt.NDArray[np.float32], metadata: Sequence[Metadata] | None = None
     ) -> None:
         """Put (N, D) L2-normalised embeddings under N keys; a key that is there already is replaced.
 
@@ -229,6 +226,11 @@ class Index:
             raise UsageError(f"the index {self.folder} has no entry {key!r}")
         return self._entries.metadata(row)
 
+    @property
+    def uncovered(self) -> int:
+        """Rows that no graph covers: they are searched exactly."""
+        return self._entries.rows - self.manifest.graph_rows
+
     def __contains__(self, key: str) -> bool:
         return self._entries.row(key) is not None
 
@@ -265,10 +267,7 @@ class Index:
         self._check_writable()
         batch = Batch(self._entries.rows, tuple(keys), tuple(metadata), tuple(removed))
         record = pack_batch(batch)
-        segments = self.manifest.segments(self.folder)
-        segments.write(batch.first_row, vectors)
-        if batch.first_row // segments.rows != (batch.first_row + len(keys)) // segments.rows or not batch.first_row:
-            sync_folder(self.folder)  # a file may be new
+        self.manifest.segments(self.folder).write(batch.first_row, vectors)
         self._end = append_batch(self.manifest.log_path(self.folder), self._end, record)
         self._entries.apply(batch)
         self._forget_views()

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from clipedge.errors import BundleError, IndexBusyError, UsageError
-from clipedge.segments import Segments
+from clipedge.segments import Segments, sync_folder
 
-__all__ = ["INDEX_MANIFEST", "IndexManifest", "lock_folder", "read_index_manifest", "sync_folder"]
+__all__ = ["INDEX_MANIFEST", "IndexManifest", "lock_folder", "read_index_manifest"]
 
 INDEX_MANIFEST = "index.json"
 LOCK_NAME = "lock"
@@ -75,14 +75,18 @@ class IndexManifest:
 def read_index_manifest(folder: str | os.PathLike[str]) -> IndexManifest:
     """Raises UsageError if there is no index at ``folder``, BundleError if its manifest is damaged or of the future."""
     path = Path(folder) / INDEX_MANIFEST
-    if not path.is_file():
-        raise UsageError(
-            f"there is no index at {os.fspath(folder)}: it has no {INDEX_MANIFEST}; `clipedge index` makes one"
-        )
-    if path.stat().st_size > MAX_BYTES:
-        raise BundleError(f"{path} is larger than any manifest of an index ({MAX_BYTES} bytes): build the index again")
     try:
-        return _checked(json.loads(path.read_bytes()))
+        if not path.is_file():
+            raise UsageError(
+                f"there is no index at {os.fspath(folder)}: it has no {INDEX_MANIFEST}; `clipedge index` makes one"
+            )
+        if path.stat().st_size > MAX_BYTES:
+            raise BundleError(f"{path} is larger than any manifest of an index ({MAX_BYTES} bytes): build it again")
+        text = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from None
+    try:
+        return _checked(json.loads(text))
     except (ValueError, TypeError, RecursionError) as error:
         raise BundleError(f"{path} is damaged ({error}): restore the index from a copy or build it again") from None
 
@@ -120,16 +124,10 @@ def lock_folder(folder: Path) -> int:
         raise UsageError(f"{folder} cannot be written ({error.strerror}); check its permissions") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         os.close(descriptor)
         raise IndexBusyError(f"{folder} is being written by another process: wait for it, or end it") from None
-    return descriptor
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
+    except OSError as error:
         os.close(descriptor)
+        raise UsageError(f"{folder} cannot be locked ({error.strerror}); put the index on a local disk") from None
+    return descriptor

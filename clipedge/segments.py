@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from clipedge.errors import BundleError
 
-__all__ = ["Segments", "gather"]
+__all__ = ["Segments", "gather", "sync_folder"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,15 @@ class Segments:
             number, place = divmod(first_row, self.rows)
             piece = vectors[: self.rows - place]
             path = self.path(number)
+            is_new = not path.exists()
             path.touch()
             with path.open("r+b") as file:
                 file.seek(place * self.dim * 2)
                 file.write(np.ascontiguousarray(piece, "<f2").data)
                 file.flush()
                 os.fsync(file.fileno())
+            if is_new:
+                sync_folder(self.folder)
             first_row, vectors = first_row + len(piece), vectors[len(piece) :]
 
     def map(self, count: int) -> list[npt.NDArray[np.float16]]:
@@ -71,3 +74,12 @@ def gather(
         chosen = numbers == number
         vectors[chosen] = maps[number][places[chosen]]
     return vectors
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

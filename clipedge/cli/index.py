@@ -44,8 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with _open_or_create(arguments.output, clip) as index:
         result = index_folder(index, clip.encode_image, pictures, show)
-        uncovered = len(index) - index.manifest.graph_rows
-        if arguments.graph or (uncovered >= AUTOMATIC_ROWS and has_usearch()):
+        if arguments.graph or (index.uncovered >= AUTOMATIC_ROWS and has_usearch()):
             index.build_graph(show)
         entries, covered = len(index), index.manifest.graph_rows
     if arguments.json:
