@@ -24,17 +24,22 @@ from clipedge.nearest import Found, Ranking, merged, nearest, rescored
 from clipedge.parallel import cores
 from clipedge.segments import gather
 
-__all__ = ["AUTOMATIC_ROWS", "build_graph", "has_usearch", "nearest_by_graph", "open_graph"]
+__all__ = ["AUTOMATIC_ROWS", "build_graph", "has_graph", "has_usearch", "nearest_by_graph", "open_graph"]
 
 AUTOMATIC_ROWS = 65_536  # exact search takes tens of milliseconds from here on
 CONNECTIVITY, EXPANSION_BUILD, EXPANSION_SEARCH = 16, 128, 128
 # Rows proposed for re-ranking: int8 alone orders the ten best wrongly too often, of this many it loses hardly any.
 PROPOSED, PROPOSED_PER_HIT = 100, 4
 BLOCK_ROWS = 4096
+ADVICE = "build it again (clipedge index --graph), or search exactly (--exact, exact=True)"
 
 
 def has_usearch() -> bool:
     return find_spec("usearch") is not None
+
+
+def has_graph(path: Path, expected_bytes: int) -> bool:
+    return path.is_file() and path.stat().st_size == expected_bytes
 
 
 def build_graph(
@@ -71,22 +76,15 @@ def build_graph(
 
 def open_graph(path: Path, expected_bytes: int, dim: int) -> Any:
     """The graph at ``path``, mapped into memory. Raises BundleError when it is missing, cut off or of other vectors."""
-    found = path.stat().st_size if path.is_file() else None
-    if found != expected_bytes:
-        raise BundleError(
-            f"{path} has to hold {expected_bytes} bytes, {'it is missing' if found is None else f'found {found}'}: "
-            "open the index again, or search exactly (exact=True, --exact) and build the graph again by compact()"
-        )
+    if not has_graph(path, expected_bytes):
+        found = f"found {path.stat().st_size}" if path.is_file() else "it is missing"
+        raise BundleError(f"{path} has to hold {expected_bytes} bytes, {found}: open the index again, {ADVICE}")
     try:
         graph = _usearch().Index.restore(os.fspath(path), view=True)
     except (RuntimeError, ValueError) as error:
-        raise BundleError(
-            f"{path} cannot be read ({error}): search exactly and build the graph again by compact()"
-        ) from None
+        raise BundleError(f"{path} cannot be read ({error}): remove it, {ADVICE}") from None
     if graph is None or graph.ndim != dim:
-        raise BundleError(
-            f"{path} is no graph of vectors of {dim} numbers: search exactly and build the graph again by compact()"
-        )
+        raise BundleError(f"{path} is no graph of vectors of {dim} numbers: remove it, {ADVICE}")
     graph.expansion_search = EXPANSION_SEARCH
     return graph
 
@@ -118,11 +116,11 @@ def _proposed(
 
     A query may lie where all entries were removed, so the graph is asked for more until it has told enough live ones.
     """
-    count, code = wanted, _as_int8(query[None])[0]
+    count, code, covered = wanted, _as_int8(query[None])[0], min(covered, len(live))
     while True:
         rows = graph.search(code, min(count, len(graph)), threads=1).keys.astype(np.int64)
         if len(rows) and rows.max() >= covered:
-            raise BundleError(f"the graph names row {rows.max()} of {covered}: search exactly and compact() the index")
+            raise BundleError(f"the graph names row {rows.max()} of {covered}: remove its file, {ADVICE}")
         rows = rows[live[rows]]
         if 2 * len(rows) >= wanted or count >= len(graph):
             return rows

@@ -26,7 +26,7 @@ from clipedge.compaction import write_compacted
 from clipedge.entries import Entries, check_entries
 from clipedge.entrylog import Batch, Metadata, append_batch, pack_batch, read_batches
 from clipedge.errors import BundleError, SpaceError, UsageError
-from clipedge.graph import build_graph, has_usearch, nearest_by_graph, open_graph
+from clipedge.graph import build_graph, has_graph, has_usearch, nearest_by_graph, open_graph
 from clipedge.index_manifest import INDEX_MANIFEST, IndexManifest, lock_folder, read_index_manifest
 from clipedge.nearest import Ranking, checked_vectors, nearest
 
@@ -208,12 +208,13 @@ class Index:
         MissingDependencyError without usearch, UsageError for an empty index.
         """
         self._check_writable()
-        if self.manifest.graph_rows == self._entries.rows > 0:
-            return
         if not len(self):
             raise UsageError("an empty index needs no graph: add embeddings first")
         manifest = replace(self.manifest, graph_rows=self._entries.rows)
-        written = build_graph(manifest.graph_path(self.folder), self._vectors(), self._entries.live(), progress)
+        path = manifest.graph_path(self.folder)
+        if manifest == self.manifest and has_graph(path, manifest.graph_bytes):
+            return
+        written = build_graph(path, self._vectors(), self._entries.live(), progress)
         self.manifest = replace(manifest, graph_bytes=written)
         self.manifest.save(self.folder)
         self._forget_views()

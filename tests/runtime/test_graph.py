@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +96,14 @@ def test_a_newer_graph_takes_the_place_of_the_older(index: Index) -> None:
     assert index.search(clustered(1, 7), 1)[0][0].key == "new"
 
 
+def test_a_graph_that_covers_all_is_kept(index: Index) -> None:
+    index.build_graph()
+    (path,) = index.folder.glob("graph-*")
+    before = path.stat().st_mtime_ns
+    index.build_graph()
+    assert path.stat().st_mtime_ns == before
+
+
 def test_an_empty_index_needs_no_graph(tmp_path: Path) -> None:
     with Index.create(tmp_path, SPACE, DIM) as index, pytest.raises(UsageError, match="empty"):
         index.build_graph()
@@ -111,7 +121,7 @@ def test_a_graph_that_was_cut_off_is_refused_and_exact_search_goes_on(index: Ind
     with pytest.raises(BundleError, match=r"missing|found \d+"):
         reader.search(clustered(1, 8), 1)
     assert len(reader.search(clustered(1, 8), 3, exact=True)[0]) == 3
-    index.compact()
+    index.build_graph()
     assert recall(index) > 0.98
 
 
@@ -121,6 +131,17 @@ def test_a_file_of_the_right_size_that_is_no_graph_is_refused(index: Index) -> N
     path.write_bytes(bytes(path.stat().st_size))
     with pytest.raises(BundleError, match="cannot be read"):
         Index.open(index.folder, SPACE).search(clustered(1, 8), 1)
+
+
+def test_a_graph_that_names_rows_the_index_lacks_is_refused(index: Index, tmp_path: Path) -> None:
+    index.build_graph()
+    with Index.create(tmp_path / "smaller", SPACE, DIM) as smaller:
+        smaller.add([f"k{place}" for place in range(100)], clustered(100, 2))
+        (path,) = index.folder.glob("graph-*")
+        shutil.copy(path, smaller.folder)
+        replace(smaller.manifest, graph_rows=2000, graph_bytes=path.stat().st_size).save(smaller.folder)
+        with pytest.raises(BundleError, match=r"names row \d+ of 100"):
+            Index.open(smaller.folder, SPACE).search(clustered(1, 8), 1)
 
 
 def test_without_usearch_the_error_names_the_extra(index: Index) -> None:
