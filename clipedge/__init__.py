@@ -4,6 +4,8 @@
     clip = clipedge.load("clip-int8")                  # a bundle: what `clipedge export` writes
     clip.encode_image(images)                          # (N, D) float32, L2-normalised
     clip.classifier(["cat", "dog"]).predict(images)
+    index = clipedge.Index.open("photos.index", clip.manifest.space_id)     # what `clipedge index` writes
+    index.search(clip.encode_text("a red car"), k=10)
 
 This package is what runs on the device. ``clipedge.export`` and ``clipedge.calibration`` are for the workstation and
 are never imported from here.
@@ -17,11 +19,13 @@ from clipedge.errors import (
     ClipEdgeError,
     GateError,
     ImageError,
+    IndexBusyError,
     MissingDependencyError,
     SpaceError,
     UsageError,
 )
 from clipedge.frames import Frame
+from clipedge.index import Index
 from clipedge.model import Clip, load
 from clipedge.prompts import PromptBank
 
@@ -37,6 +41,8 @@ __all__ = [
     "Frame",
     "GateError",
     "ImageError",
+    "Index",
+    "IndexBusyError",
     "MissingDependencyError",
     "PromptBank",
     "SpaceError",

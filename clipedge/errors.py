@@ -5,8 +5,9 @@
     │   ├── CheckpointError         the model to export is missing, damaged or of an unknown architecture
     │   ├── ImageError              a picture cannot be read, or is no picture
     │   └── MissingDependencyError  an optional package is needed; the text names the extra to install
-    ├── BundleError                 a bundle or prompt bank is missing, damaged, altered or too new
+    ├── BundleError                 a bundle, prompt bank or index is missing, damaged, altered or too new
     │   └── SpaceError              two things that belong to different models were put together
+    ├── IndexBusyError              another process writes to the index
     ├── BackendError                an engine is not there, refuses the graph, or gives wrong numbers
     └── GateError                   the exported model does not give the source model's answers
 
@@ -24,6 +25,7 @@ __all__ = [
     "ClipEdgeError",
     "GateError",
     "ImageError",
+    "IndexBusyError",
     "MissingDependencyError",
     "SpaceError",
     "UsageError",
@@ -57,6 +59,10 @@ class BundleError(ClipEdgeError):
 
 
 class SpaceError(BundleError):
+    pass
+
+
+class IndexBusyError(ClipEdgeError):
     pass
 
 

@@ -21,6 +21,8 @@ VERBS = {
     "export": "a checkpoint becomes a bundle, with its proof",
     "classify": "pictures against labels",
     "eval": "accuracy on a folder with one sub-folder for each class",
+    "index": "a folder of pictures becomes an index to search, or one is brought up to date",
+    "search": "pictures of an index by a text or a picture; or the captions that describe a picture best",
     "inspect": "what a bundle holds, and whether it is right on this machine; or what was recognised in a model",
 }
 INTERRUPTED, READER_GONE = 130, 141  # what shells report for SIGINT and SIGPIPE

@@ -9,8 +9,15 @@ import numpy as np
 
 from clipedge.backends import engine_facts
 from clipedge.cli import fail, print_json
-from clipedge.cli.options import add_engine_options, add_label_options, add_picture_options, open_clip, prompt_bank
-from clipedge.errors import ImageError, UsageError
+from clipedge.cli.options import (
+    add_engine_options,
+    add_label_options,
+    add_picture_options,
+    open_clip,
+    prompt_bank,
+    save_sheet,
+)
+from clipedge.errors import ImageError
 from clipedge.images import open_rgb
 from clipedge.sheet import contact_sheet
 
@@ -56,7 +63,4 @@ def _draw_sheet(file: str, results: list[dict[str, Any]]) -> None:
         for result in results
     ]
     sheet = contact_sheet((open_rgb(result["image"]) for result in results), captions)
-    try:
-        sheet.save(file)
-    except ValueError:
-        raise UsageError(f"--sheet {file}: the name has to end in .png or .jpg") from None
+    save_sheet(sheet, file)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import PIL.Image
+
 from clipedge.errors import UsageError
 from clipedge.model import Clip, load
 from clipedge.prompts import PromptBank
@@ -17,6 +19,7 @@ __all__ = [
     "labels_from",
     "open_clip",
     "prompt_bank",
+    "save_sheet",
 ]
 
 
@@ -98,6 +101,14 @@ def prompt_bank(clip: Clip, arguments: argparse.Namespace) -> PromptBank:
     if len(names) != 1:
         raise UsageError(f"give --labels a,b or --bank NAME; the bundle has these banks: {', '.join(names) or 'none'}")
     return clip.saved_bank(names[0])
+
+
+def save_sheet(sheet: PIL.Image.Image, file: str) -> None:
+    """Write what ``--sheet`` asked for."""
+    try:
+        sheet.save(file)
+    except ValueError:
+        raise UsageError(f"--sheet {file}: the name has to end in .png or .jpg") from None
 
 
 def _is_file(path: Path) -> bool:

@@ -15,7 +15,19 @@ ROOT = Path(__file__).parents[2]
 RUNTIME_FILES = sorted((ROOT / "clipedge").rglob("*.py"))
 CALIBRATION_FILES = sorted((ROOT / "calibration").rglob("*.py"))
 
-HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "tokenizers", "scipy", "cv2", "openvino", "tensorrt", "tqdm")
+HEAVY = (
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "tokenizers",
+    "scipy",
+    "cv2",
+    "openvino",
+    "tensorrt",
+    "tqdm",
+    "usearch",
+)
 WORKSTATION = ("clipedge.export", "clipedge.calibration")
 
 # Where a verb is a workstation job, it imports it when it runs. Every other file of the runtime imports none, ever.
@@ -24,6 +36,7 @@ LAZY_WORKSTATION_IMPORTS = {"clipedge/cli/export.py", "clipedge/cli/inspect.py"}
 KNOWN_HEAVY_IMPORTS = {
     ("clipedge/backends/onnxruntime.py", "onnxruntime", True),
     ("clipedge/backends/openvino.py", "openvino", True),
+    ("clipedge/graph.py", "usearch", False),
     ("clipedge/text.py", "tokenizers", False),
 }
 
@@ -42,6 +55,7 @@ def loaded_by(code: str) -> set[str]:
         "from clipedge import Clip, Frame, PromptBank, load",
         "import clipedge.evaluate, clipedge.folders, clipedge.selftest",
         "import clipedge.cli.classify, clipedge.cli.eval, clipedge.cli.inspect, clipedge.cli.export",
+        "import clipedge.indexing, clipedge.cli.index, clipedge.cli.search",
     ],
 )
 def test_importing_the_runtime_loads_nothing_heavy(code: str) -> None:
