@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -110,9 +110,21 @@ class Clip:
         pieces = [self.text_engine(tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)]
         return np.concatenate(pieces) if pieces else self._no_embeddings()
 
-    def prompt_bank(self, labels: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> PromptBank:
-        """Embed labels in templates once; ``save`` the result to classify without the text tower."""
-        return build_bank(self.encode_text, self.manifest, labels, templates)
+    def prompt_bank(
+        self,
+        labels: Sequence[str],
+        templates: Sequence[str] = DEFAULT_TEMPLATES,
+        *,
+        synonyms: Mapping[str, Sequence[str]] | None = None,
+        negatives: Sequence[str] = (),
+    ) -> PromptBank:
+        """Embed labels in templates once; ``save`` the result to classify without the text tower.
+
+        ``synonyms`` maps a label to the texts that stand for it in place of its name; ``negatives`` are texts for what
+        is none of the labels. ``clipedge.templates`` has sets of templates. Raises UsageError for texts that cannot
+        be used (see ``prompts.build_bank``) and if the bundle has no text tower.
+        """
+        return build_bank(self.encode_text, self.manifest, labels, templates, synonyms=synonyms, negatives=negatives)
 
     def saved_bank(self, name: str) -> PromptBank:
         """The prompt bank ``prompts/NAME.safetensors`` of this bundle."""

@@ -20,6 +20,7 @@ __all__ = ["main"]
 VERBS = {
     "export": "a checkpoint becomes a bundle, with its proof",
     "classify": "pictures against labels",
+    "prompts": "labels, synonyms and negatives become a prompt bank: a classifier's text side in one file",
     "eval": "accuracy on a folder with one sub-folder for each class",
     "inspect": "what a bundle holds, and whether it is right on this machine; or what was recognised in a model",
 }

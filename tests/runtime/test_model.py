@@ -224,6 +224,23 @@ def test_a_bank_classifies_without_text_tower_and_without_the_tokenizers_library
     assert sum(answer == CLASS_NAMES[label] for answer, label in zip(answers, truth, strict=True)) >= 4
 
 
+def test_banks_are_swapped_at_run_time_without_text_tower(demo_bundle: Path, tmp_path: Path) -> None:
+    pictures, _ = labelled_pictures("test", 12, size=64)
+    whole = clipedge.load(demo_bundle)
+    folder = without_text_tower(demo_bundle, tmp_path / "image-only")
+    few = whole.prompt_bank(["stop", "blue star"], synonyms={"stop": ["red circle"]}, negatives=["green heart"])
+    few.save(folder / "prompts" / "few.safetensors")
+    clip = clipedge.load(folder)
+    for name, bank in (
+        ("default", whole.saved_bank("default")),
+        ("few", few),
+        ("default", whole.saved_bank("default")),
+    ):
+        expected = whole.classifier(bank).predict_proba(pictures)
+        np.testing.assert_array_equal(clip.classifier(clip.saved_bank(name)).predict_proba(pictures), expected)
+    assert set(clip.classifier(clip.saved_bank("few")).predict(pictures)) == {"stop", "blue star"}
+
+
 def test_texts_without_text_tower_are_refused(demo_bundle: Path, tmp_path: Path) -> None:
     clip = clipedge.load(without_text_tower(demo_bundle, tmp_path / "image-only"))
     for call in (lambda: clip.encode_text("a cat"), lambda: clip.classifier(["cat"])):
