@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -78,6 +79,11 @@ class Clip:
     def text_engine(self) -> Engine:
         return self._open("text")
 
+    @property
+    def image_variant(self) -> str:
+        """The image tower that runs: ``int8.x86``, ``fp32``."""
+        return variant_name(choose_variant(self.bundle, "image", self.variant))
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         context_length = self.manifest.context_length
@@ -140,6 +146,7 @@ class Clip:
     ) -> Classifier:
         """A zero-shot classifier from labels (embedded now) or from a prompt bank (no text tower needed).
 
+        Warns when a bank's decision rule was fitted with another variant of the image tower than the one that runs.
         Raises SpaceError for a bank that belongs to another model.
         """
         if isinstance(labels, str):
@@ -156,6 +163,12 @@ class Clip:
             raise BundleError(
                 f"the prompt bank's embeddings have {width} numbers, this bundle's have {self.manifest.embedding_dim}: "
                 "the bank was altered; make it again"
+            )
+        if bank.rule is not None and bank.rule.variant != self.image_variant:
+            warnings.warn(
+                f"the bank's decision rule was fitted with the image tower {bank.rule.variant!r}, and this is "
+                f"{self.image_variant!r}: its thresholds may be a little off; fit it again with this one",
+                stacklevel=2,
             )
         return Classifier(self.encode_image, bank)
 

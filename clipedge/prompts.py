@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from clipedge.decisions import DecisionRule
 from clipedge.errors import BundleError, UsageError
 from clipedge.manifest import Manifest
 from clipedge.text import DEFAULT_TEMPLATES, fill_template
@@ -34,7 +35,8 @@ class PromptBank:
     ``labels[i]``. The logit of an image embedding v is ``logit_scale * (v . row) + logit_bias``; ``activation``
     makes probabilities of the logits. ``space_id`` names the model whose image embeddings may be compared.
     ``synonyms`` are the texts that stand for a label in place of its name. ``negatives`` with ``negative_embeds``
-    (negatives, D) float32 are what "none of these" looks like, or () and None.
+    (negatives, D) float32 are what "none of these" looks like, or () and None. ``rule`` is how probabilities become
+    answers, where that was fitted.
     """
 
     label_embeds: npt.NDArray[np.float32]
@@ -47,6 +49,7 @@ class PromptBank:
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     negatives: tuple[str, ...] = ()
     negative_embeds: npt.NDArray[np.float32] | None = None
+    rule: DecisionRule | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the bank as one safetensors file; an earlier file is replaced in one step."""
@@ -68,6 +71,8 @@ class PromptBank:
         if self.negative_embeds is not None:
             header["negatives"] = self.negatives
             tensors[NEGATIVE_TENSOR] = np.ascontiguousarray(self.negative_embeds)
+        if self.rule is not None:
+            header["decision"] = asdict(self.rule)
         data = save(tensors, {"clipedge": json.dumps(header)})
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = path.with_name(f".{path.name}.{os.getpid()}.staging")
@@ -122,6 +127,7 @@ class PromptBank:
             synonyms=_synonyms(header, (*labels, *negatives)),
             negatives=negatives,
             negative_embeds=negative_embeds,
+            rule=DecisionRule.from_document(header["decision"], len(labels)) if "decision" in header else None,
         )
 
 

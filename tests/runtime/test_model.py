@@ -20,6 +20,7 @@ import pytest
 import clipedge
 from clipedge.bundle import MANIFEST_NAME
 from clipedge.calibration.scenes import CLASS_NAMES, TEMPLATES, labelled_pictures
+from clipedge.decisions import DecisionRule
 from clipedge.model import variant_name
 from clipedge.text import TruncatedTextWarning
 
@@ -195,6 +196,18 @@ def test_a_bank_that_claims_this_space_but_has_another_width_is_refused(clip: cl
 def test_labels_that_cannot_be_used_are_refused(clip: clipedge.Clip, labels: Any, message: str) -> None:
     with pytest.raises(clipedge.UsageError, match=message):
         clip.classifier(labels)
+
+
+def test_a_rule_fitted_with_another_variant_is_used_with_a_warning(
+    clip: clipedge.Clip, clip_int8: clipedge.Clip, scenes: tuple[Pixels, npt.NDArray[np.int64]]
+) -> None:
+    bank = clip.prompt_bank(["red circle", "blue star"], negatives=["wall"])
+    bank = dataclasses.replace(bank, rule=DecisionRule(1.0, (0.5, 0.5), False, clip.image_variant))
+    with pytest.warns(UserWarning, match="fitted with the image tower 'fp32', and this is 'int8.x86'"):
+        decided = clip_int8.classifier(bank).decide(scenes[0][:8])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert clip.classifier(bank).decide(scenes[0][:8]) == decided
 
 
 def test_an_unknown_bank_is_refused_with_the_known_ones(clip: clipedge.Clip) -> None:

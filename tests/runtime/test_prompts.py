@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from clipedge.bundle import open_bundle
+from clipedge.decisions import DecisionRule
 from clipedge.errors import BundleError, UsageError
 from clipedge.manifest import Manifest
 from clipedge.prompts import PromptBank, build_bank
@@ -37,6 +38,7 @@ WITH_NEGATIVES = dataclasses.replace(
     synonyms={"cat": ("cat", "kitten"), "floor": ("an empty floor",)},
     negatives=("floor", "wall"),
     negative_embeds=unit_rows(2, seed=1),
+    rule=DecisionRule(1.5, (0.5, 0.0, 1.0), True, "int8.x86"),
 )
 OLD_FIELDS = ("labels", "templates", "logit_scale", "logit_bias", "activation", "space_id")
 
@@ -257,10 +259,13 @@ def test_a_bank_that_cannot_be_right_is_refused(
         (header(synonyms=["cat"]), {}, "synonyms: expected"),
         (header(synonyms={"cow": ["calf"]}), {}, "synonyms: expected"),
         (header(synonyms={"cat": "kitten"}), {}, "cat: expected a list of texts"),
+        (header(decision=[]), {}, "decision: expected an object"),
+        (header(decision={"temperature": 1}), {}, "its header has no 'thresholds'"),
+        (header(decision={"temperature": 1, "thresholds": [1]}), {}, "thresholds: expected none or 3"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_negatives_and_synonyms_that_cannot_be_right_are_refused(
+def test_further_parts_that_cannot_be_right_are_refused(
     tmp_path: Path, head: Any, more: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(BundleError, match=message):
