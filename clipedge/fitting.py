@@ -21,7 +21,7 @@ from clipedge.thresholds import Quality, fit_thresholds, measure, plain_rule
 
 __all__ = ["Fit", "check_fit", "fit_rule"]
 
-FEWEST_KNOWN = 4  # pictures of labels, two in each half
+FEWEST_KNOWN = 2  # pictures of labels in each half
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,7 @@ def fit_rule(
     Raises UsageError for fewer than two pictures of labels in a half, and as ``check_fit`` does.
     """
     check_fit(bank, multi_label, recall)
-    known = int((truths >= 0).sum())
     fitted, held = _halves(truths)
-    if known < FEWEST_KNOWN or min((truths[half] >= 0).sum() for half in (fitted, held)) < FEWEST_KNOWN // 2:
-        raise UsageError(
-            f"a fit needs 2 pictures of labels for each half, with 2 or more of a label; found {known} in all: add some"
-        )
     logits = decision_logits(image_embeds, bank, multi_label)
     unfitted = DecisionRule(1.0, (), multi_label, variant)
     temperature, losses, errors = _temperature(logits, truths, fitted, held, multi_label)
@@ -110,7 +105,10 @@ def check_fit(bank: PromptBank, multi_label: bool, recall: float | None) -> None
 
 
 def _halves(truths: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Places of the pictures to fit on and of those held out: half of each class, the odd one for the fit."""
+    """Places of the pictures to fit on and of those held out: half of each class, the odd one for the fit.
+
+    Raises UsageError where a half would have too few pictures of labels.
+    """
     rng = np.random.default_rng(0)
     fitted: list[npt.NDArray[np.intp]] = []
     held: list[npt.NDArray[np.intp]] = []
@@ -119,7 +117,13 @@ def _halves(truths: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], npt.ND
         middle = (len(places) + 1) // 2
         fitted.append(places[:middle])
         held.append(places[middle:])
-    return np.concatenate(fitted or [np.empty(0, np.intp)]), np.concatenate(held or [np.empty(0, np.intp)])
+    known = [int(sum((truths[places] >= 0).sum() for places in half)) for half in (fitted, held)]
+    if min(known) < FEWEST_KNOWN:
+        raise UsageError(
+            f"a fit needs {FEWEST_KNOWN} pictures of labels for each half, and 2 or more of a label to hold one out; "
+            f"found {sum(known)} in all: add some"
+        )
+    return np.concatenate(fitted), np.concatenate(held)
 
 
 def _temperature(

@@ -113,9 +113,10 @@ def _fit(
 
 def _fit_lines(fit: Fit) -> list[str]:
     (loss, new_loss), (error, new_error) = fit.log_loss, fit.calibration_error
+    kept = "kept" if fit.temperature_kept else "NOT KEPT, it does not lower both"
     lines = [
         f"  fitted on {fit.fitted_on} pictures, judged on {fit.held_out} others:",
-        f"  temperature {fit.temperature:.3g}, {'kept' if fit.temperature_kept else 'NOT KEPT, it does not lower both'}: "
+        f"  temperature {fit.temperature:.3g}, {kept}: "
         f"log loss {loss:.3f} -> {new_loss:.3f}, calibration error {error:.3f} -> {new_error:.3f}",
         f"  thresholds {'NOT KEPT: ' + fit.thresholds_refused if fit.thresholds_refused else 'kept'}",
     ]

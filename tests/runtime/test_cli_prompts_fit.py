@@ -31,7 +31,7 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Cli:
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scenes in folders named for their shape, the unknown ones in "something_else"."""
     folder = tmp_path_factory.mktemp("shapes")
-    pictures, labels = labelled_pictures("validation", 360)
+    pictures, labels = labelled_pictures("validation", 240)
     for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         shape = CLASSES[label][1]
         place = folder / (shape if shape in KNOWN else "something_else")
@@ -60,7 +60,7 @@ def test_a_fitted_bank_says_none_of_these_to_unknown_shapes(
     # And on scenes that had no part in the fit, neither half.
     clip = clipedge.load(demo_bundle)
     classifier = clip.classifier(clipedge.PromptBank.load(path))
-    pictures, labels = labelled_pictures("test", 240)
+    pictures, labels = labelled_pictures("test", 150)
     truths = np.array([CLASSES[label][1] for label in labels])
     known = np.isin(truths, KNOWN)
     answers = np.array(classifier.decide(pictures), object)
