@@ -16,7 +16,8 @@ from clipedge.decisions import DecisionLogits, DecisionRule, accepted, decision_
 from clipedge.errors import UsageError
 from clipedge.evaluate import wilson_interval
 from clipedge.prompts import PromptBank
-from clipedge.temperature import calibration_error, fit_temperature, informative, log_loss
+from clipedge.roc import Roc, roc
+from clipedge.temperature import Bin, calibration_error, fit_temperature, informative, log_loss, reliability
 from clipedge.thresholds import Quality, fit_thresholds, measure, plain_rule
 
 __all__ = ["Fit", "check_fit", "fit_rule"]
@@ -28,9 +29,11 @@ FEWEST_KNOWN = 2  # pictures of labels in each half
 class Fit:
     """What a fit did to the ``held_out`` pictures, after it had seen ``fitted_on`` others.
 
-    ``log_loss`` and ``calibration_error`` are (before, after) the temperature. ``before`` is the rule without a fit,
-    ``plain`` the plain maximum-probability rule with one threshold fitted on the same pictures (None for several
-    labels to a picture), ``after`` the fitted rule, also where it was not kept; then ``thresholds_refused`` says why.
+    ``log_loss``, ``calibration_error`` and the bars of ``reliability`` are (before, after) the temperature.
+    ``before`` is the rule without a fit, ``plain`` the plain maximum-probability rule with one threshold fitted on the
+    same pictures (None for several labels to a picture), ``after`` the fitted rule, also where it was not kept; then
+    ``thresholds_refused`` says why. ``roc`` is how the best label's probability tells known pictures from unknown
+    ones (None without unknown ones), ``plain_roc`` the same without negatives.
     """
 
     fitted_on: int
@@ -39,11 +42,14 @@ class Fit:
     temperature_kept: bool
     log_loss: tuple[float, float]
     calibration_error: tuple[float, float]
+    reliability: tuple[tuple[Bin, ...], tuple[Bin, ...]]
     recall: float | None
     thresholds_refused: str
     before: Quality
     plain: Quality | None
     after: Quality
+    roc: Roc | None
+    plain_roc: Roc | None
 
 
 def fit_rule(
@@ -67,7 +73,8 @@ def fit_rule(
     fitted, held = _halves(truths)
     logits = decision_logits(image_embeds, bank, multi_label)
     unfitted = DecisionRule(1.0, (), multi_label, variant)
-    temperature, losses, errors = _temperature(logits, truths, fitted, held, multi_label)
+    temperature, losses, bars = _temperature(logits, truths, fitted, held, multi_label)
+    errors = (calibration_error(bars[0]), calibration_error(bars[1]))
     helps = losses[1] < losses[0] and errors[1] <= errors[0]
     warm = replace(unfitted, temperature=temperature if helps else 1.0)
     here, there = truths[fitted], truths[held]
@@ -83,11 +90,14 @@ def fit_rule(
         temperature_kept=helps,
         log_loss=losses,
         calibration_error=errors,
+        reliability=bars,
         recall=recall,
         thresholds_refused=refused,
         before=measure(before, there),
         plain=None if multi_label else _plain_quality(logits, truths, fitted, held, recall),
         after=measure(after, there),
+        roc=_roc(logits.rows(held), there, warm),
+        plain_roc=None if multi_label else _roc(logits.rows(held).without_negatives(), there, unfitted),
     )
     return replace(bank, rule=kept if helps or not refused else None), fit
 
@@ -132,18 +142,15 @@ def _temperature(
     fitted: npt.NDArray[np.intp],
     held: npt.NDArray[np.intp],
     multi_label: bool,
-) -> tuple[float, tuple[float, float], tuple[float, float]]:
-    """The temperature, and on the held-out half (before, after) it the log loss and the calibration error."""
+) -> tuple[float, tuple[float, float], tuple[tuple[Bin, ...], tuple[Bin, ...]]]:
+    """The temperature, and on the held-out half (before, after) it the log loss and the reliability."""
     usable = informative(logits, truths, multi_label)
     fitted, held = fitted[usable[fitted]], held[usable[held]]
     temperature = fit_temperature(logits.rows(fitted), truths[fitted], multi_label)
     rows, there = logits.rows(held), truths[held]
     losses = (log_loss(rows, there, 1.0, multi_label), log_loss(rows, there, temperature, multi_label))
-    errors = (
-        calibration_error(rows, there, 1.0, multi_label),
-        calibration_error(rows, there, temperature, multi_label),
-    )
-    return temperature, losses, errors
+    bars = (reliability(rows, there, 1.0, multi_label), reliability(rows, there, temperature, multi_label))
+    return temperature, losses, bars
 
 
 def _nameable(logits: DecisionLogits, truths: npt.NDArray[np.int64], multi_label: bool) -> int:
@@ -168,6 +175,10 @@ def _refusal(
     if new.right <= old.right and new.wrong >= old.wrong:
         return "on the held-out half no more answers are right and no fewer wrong than without them"
     return ""
+
+
+def _roc(logits: DecisionLogits, truths: npt.NDArray[np.int64], rule: DecisionRule) -> Roc | None:
+    return roc(decision_probabilities(logits, rule).max(axis=1), truths >= 0)
 
 
 def _plain_quality(

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from clipedge.decisions import TEMPERATURES, DecisionLogits, DecisionRule, decision_probabilities, log_sum
 
-__all__ = ["calibration_error", "fit_temperature", "informative", "log_loss"]
+__all__ = ["Bin", "calibration_error", "fit_temperature", "informative", "log_loss", "reliability"]
 
 BINS = 15  # as in the paper
 STEPS = 60  # of the golden section: the interval shrinks by 3e-13
+
+
+class Bin(NamedTuple):
+    """One bar of a reliability diagram: mean confidence, accuracy, and how many."""
+
+    confidence: float
+    accuracy: float
+    count: int
 
 
 def fit_temperature(logits: DecisionLogits, truths: npt.NDArray[np.int64], multi_label: bool) -> float:
@@ -61,10 +70,10 @@ def log_loss(logits: DecisionLogits, truths: npt.NDArray[np.int64], temperature:
     return float((everything - right).mean())
 
 
-def calibration_error(
+def reliability(
     logits: DecisionLogits, truths: npt.NDArray[np.int64], temperature: float, multi_label: bool
-) -> float:
-    """Expected calibration error: how far confidence is from accuracy, in 15 bins of equal width.
+) -> tuple[Bin, ...]:
+    """How often is right what is said with a confidence, in 15 bins of equal width; empty ones are left out.
 
     Confidence is the best label's probability, and accuracy how often that label is right; with ``multi_label`` that
     of every label, and how often the label is there.
@@ -79,5 +88,15 @@ def calibration_error(
         else (np.take_along_axis(values, best, axis=1) for values in (probabilities, is_truth))
     )
     places = np.minimum((confidence * BINS).astype(np.int64), BINS - 1).ravel()
-    gaps = np.bincount(places, (confidence - right).ravel(), minlength=BINS)
-    return float(np.abs(gaps).sum() / len(places))
+    counts, confidences, rights = (
+        np.bincount(places, weights, minlength=BINS) for weights in (None, confidence.ravel(), right.ravel())
+    )
+    return tuple(
+        Bin(float(confidences[i] / counts[i]), float(rights[i] / counts[i]), int(counts[i]))
+        for i in np.flatnonzero(counts)
+    )
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """Expected calibration error: how far confidence is from accuracy, on average over all that was said."""
+    return sum(bin.count * abs(bin.confidence - bin.accuracy) for bin in bins) / sum(bin.count for bin in bins)

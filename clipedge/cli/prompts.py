@@ -120,6 +120,9 @@ def _fit_lines(fit: Fit) -> list[str]:
         f"log loss {loss:.3f} -> {new_loss:.3f}, calibration error {error:.3f} -> {new_error:.3f}",
         f"  thresholds {'NOT KEPT: ' + fit.thresholds_refused if fit.thresholds_refused else 'kept'}",
     ]
+    if fit.roc is not None:
+        plain = "" if fit.plain_roc is None else f", plain maximum probability {fit.plain_roc.area:.3f}"
+        lines.append(f"  known from unknown, area under the ROC curve: {fit.roc.area:.3f}{plain}")
     rules = {"without a fit": fit.before, "plain maximum probability": fit.plain, "fitted": fit.after}
     for name, quality in rules.items():
         if quality is None:

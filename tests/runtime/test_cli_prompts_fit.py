@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import clipedge
 from clipedge.calibration.scenes import CLASSES, SHAPES, labelled_pictures
 from clipedge.cli import main
+from clipedge.decisions import DecisionRule
 
 KNOWN, UNKNOWN = SHAPES[:8], SHAPES[8:]
 Cli = Callable[..., tuple[int, str, str]]
@@ -88,6 +90,38 @@ def test_the_report_says_what_was_kept(cli: Cli, demo_bundle: Path, shapes: Path
     for name in ("without a fit", "plain maximum probability", "fitted"):
         assert sum(line.strip().startswith(f"{name} ") and "of unknown answered" in line for line in lines) == 1
     assert "not readable, left out" in lines[-1]
+
+
+@pytest.mark.parametrize("multi_label", [False, True], ids=["one label", "several"])
+def test_classify_decides_by_the_bank(
+    demo_bundle: Path, shapes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], multi_label: bool
+) -> None:
+    clip = clipedge.load(demo_bundle)
+    bank = clip.prompt_bank(KNOWN, negatives=UNKNOWN)
+    thresholds = (0.6,) * len(KNOWN)
+    bank = dataclasses.replace(bank, rule=DecisionRule(2.0, thresholds, multi_label, clip.image_variant))
+    bank.save(tmp_path / "bank")
+    pictures = sorted(map(str, shapes.rglob("*.png")))[::20]
+    arguments = ["classify", str(demo_bundle), *pictures, "--bank", str(tmp_path / "bank"), "--decide"]
+    assert main([*arguments, "--json"]) == 0
+    decisions = [entry["decision"] for entry in json.loads(capfd.readouterr().out)]
+    classifier = clip.classifier(bank)
+    if multi_label:
+        assert decisions == list(map(list, classifier.decide_all(pictures)))
+    else:
+        assert decisions == [[label] if label else [] for label in classifier.decide(pictures)]
+        assert [] in decisions
+    assert main(arguments) == 0
+    for path, decision, line in zip(pictures, decisions, capfd.readouterr().out.splitlines(), strict=True):
+        assert line.startswith(f"{path}: {' and '.join(decision) or 'none of these'} (")
+
+
+def test_classify_does_not_decide_where_the_bank_cannot(
+    demo_bundle: Path, shapes: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    picture = str(next(shapes.rglob("*.png")))
+    assert main(["classify", str(demo_bundle), picture, "--labels", "a,b", "--decide"]) == 2
+    assert "neither negatives nor thresholds" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ def loaded_by(code: str) -> set[str]:
         "from clipedge import Clip, Frame, PromptBank, load",
         "import clipedge.evaluate, clipedge.folders, clipedge.selftest",
         "import clipedge.cli.classify, clipedge.cli.eval, clipedge.cli.inspect, clipedge.cli.export",
+        "import clipedge.cli.prompts",
     ],
 )
 def test_importing_the_runtime_loads_nothing_heavy(code: str) -> None:

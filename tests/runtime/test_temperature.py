@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from clipedge.decisions import DecisionLogits, DecisionRule, decision_probabilities
-from clipedge.temperature import calibration_error, fit_temperature, informative, log_loss
+from clipedge.temperature import calibration_error, fit_temperature, informative, log_loss, reliability
 
 
 def drawn(temperature: float, count: int, multi_label: bool) -> tuple[DecisionLogits, npt.NDArray[np.int64]]:
@@ -32,9 +32,9 @@ def test_the_temperature_that_truths_were_drawn_with_is_found(temperature: float
     assert found == pytest.approx(temperature, rel=0.1)
     grid = np.exp(np.linspace(math.log(0.05), math.log(20), 50))
     assert log_loss(logits, truths, found, multi_label) <= min(log_loss(logits, truths, t, multi_label) for t in grid)
-    assert calibration_error(logits, truths, found, multi_label) < 0.03
+    assert calibration_error(reliability(logits, truths, found, multi_label)) < 0.03
     if temperature != 1:
-        assert calibration_error(logits, truths, 1.0, multi_label) > 0.04
+        assert calibration_error(reliability(logits, truths, 1.0, multi_label)) > 0.04
 
 
 def test_log_loss_is_the_formula() -> None:
@@ -55,14 +55,16 @@ def test_calibration_error_is_counted_by_hand() -> None:
     best = np.array([0.7, 0.7, 0.7, 0.9])
     logits = DecisionLogits(np.stack([np.log(best), np.log(1 - best)], axis=1), np.empty((4, 0)))
     truths = np.array([0, 1, 1, 0])
+    bars = reliability(logits, truths, 1.0, False)
+    np.testing.assert_allclose(bars, [(0.7, 1 / 3, 3), (0.9, 1, 1)])
     expected = 3 / 4 * abs(0.7 - 1 / 3) + 1 / 4 * abs(0.9 - 1)
-    assert calibration_error(logits, truths, 1.0, False) == pytest.approx(expected)
+    assert calibration_error(reliability(logits, truths, 1.0, False)) == pytest.approx(expected)
 
 
 def test_certain_and_right_has_no_calibration_error() -> None:
     logits = DecisionLogits(np.array([[1000.0, 0], [0, 1000]]), np.empty((2, 0)))
-    assert calibration_error(logits, np.array([0, 1]), 1.0, False) == 0
-    assert calibration_error(logits, np.array([1, 0]), 1.0, False) == 1
+    assert calibration_error(reliability(logits, np.array([0, 1]), 1.0, False)) == 0
+    assert calibration_error(reliability(logits, np.array([1, 0]), 1.0, False)) == 1
 
 
 def test_without_negatives_what_is_no_label_has_no_probability() -> None:
