@@ -22,7 +22,7 @@ class Bin(NamedTuple):
 
     confidence: float
     accuracy: float
-    count: int
+    size: int
 
 
 def fit_temperature(logits: DecisionLogits, truths: npt.NDArray[np.int64], multi_label: bool) -> float:
@@ -99,4 +99,4 @@ def reliability(
 
 def calibration_error(bins: Sequence[Bin]) -> float:
     """Expected calibration error: how far confidence is from accuracy, on average over all that was said."""
-    return sum(bin.count * abs(bin.confidence - bin.accuracy) for bin in bins) / sum(bin.count for bin in bins)
+    return sum(bar.size * abs(bar.confidence - bar.accuracy) for bar in bins) / sum(bar.size for bar in bins)

@@ -53,6 +53,7 @@ def fit_thresholds(
 ) -> tuple[float, ...]:
     """One threshold for each label: of the best F1, or the highest that keeps the share ``recall`` of right answers.
 
+    The share is one of new pictures, on average over fits; of the examples themselves a little more is kept.
     ``rule`` gives temperature and kind. A label with fewer than 8 examples for it (or, for F1, against it) takes the
     threshold of all labels together.
     """
@@ -102,7 +103,8 @@ def _threshold(
         f1 = np.where(possible, 2 * hits / (np.arange(1, len(hits) + 1) + positives), -1)
         last = len(f1) - 1 - int(f1[::-1].argmax())  # of equally good cuts the one that answers most
     else:
-        needed = math.ceil(recall * int(hits[-1]) - 1e-9)
+        # One example more than their own share: then it holds for new pictures (split conformal, Vovk et al. 2005).
+        needed = min(math.ceil(recall * (int(hits[-1]) + 1) - 1e-9), int(hits[-1]))
         last = int((possible & (hits >= needed)).argmax())
     if last == len(ranked) - 1:
         return 0.0

@@ -61,7 +61,7 @@ def test_a_fit_helps_where_a_bank_is_too_sure_and_knows_one_negative_of_four() -
     assert fit.roc is not None
     assert fit.plain_roc is not None
     assert fit.roc.area > fit.plain_roc.area
-    assert [sum(bar.count for bar in bars) for bars in fit.reliability] == [fit.held_out] * 2
+    assert [sum(bar.size for bar in bars) for bars in fit.reliability] == [fit.held_out] * 2
     assert fit.after.unknown_answered is not None
     assert fit.before.unknown_answered is not None
     assert fit.after.unknown_answered < fit.before.unknown_answered / 2

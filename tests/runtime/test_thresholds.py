@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -55,9 +57,18 @@ def test_a_recall_is_kept_and_no_more_is_let_through_than_it_needs(recall: float
     best = logits.labels.argmax(axis=1)
     for label, threshold in enumerate(fit_thresholds(logits, truths, SINGLE, recall)):
         right = probabilities[(best == label) & (truths == label), label]
-        kept = (right >= threshold).sum()
-        assert kept >= recall * len(right)
-        assert kept - 1 < recall * len(right)
+        assert (right >= threshold).sum() == min(math.ceil(recall * (len(right) + 1)), len(right))
+
+
+def test_a_recall_holds_for_new_pictures_on_average() -> None:
+    kept = []
+    for seed in range(60):
+        logits, truths = scenes(120, seed=seed)
+        rule = DecisionRule(1.0, fit_thresholds(logits, truths, SINGLE, 0.9), False, "")
+        new, new_truths = scenes(400, seed=1000 + seed)
+        nameable = new.labels.argmax(axis=1) == new_truths
+        kept.append(accepted(new, rule)[nameable].any(axis=1).mean())
+    assert 0.9 <= np.mean(kept) < 0.94
 
 
 def test_a_label_with_few_examples_takes_the_threshold_of_all_together() -> None:
@@ -94,7 +105,7 @@ def test_the_plain_rule_has_one_threshold_and_no_negatives() -> None:
     assert len(set(rule.thresholds)) == 1
     kept = measure(accepted(plain, rule), truths).right
     everything = float((plain.labels.argmax(axis=1) == truths)[truths >= 0].mean())
-    assert 0.9 * everything <= kept <= 0.9 * everything + 0.01
+    assert 0.9 * everything <= kept <= 0.9 * everything + 0.015
 
 
 def test_quality_is_counted_by_hand() -> None:
