@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -78,6 +79,11 @@ class Clip:
     def text_engine(self) -> Engine:
         return self._open("text")
 
+    @property
+    def image_variant(self) -> str:
+        """The image tower that runs: ``int8.x86``, ``fp32``."""
+        return variant_name(choose_variant(self.bundle, "image", self.variant))
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         context_length = self.manifest.context_length
@@ -110,9 +116,21 @@ class Clip:
         pieces = [self.text_engine(tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)]
         return np.concatenate(pieces) if pieces else self._no_embeddings()
 
-    def prompt_bank(self, labels: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> PromptBank:
-        """Embed labels in templates once; ``save`` the result to classify without the text tower."""
-        return build_bank(self.encode_text, self.manifest, labels, templates)
+    def prompt_bank(
+        self,
+        labels: Sequence[str],
+        templates: Sequence[str] = DEFAULT_TEMPLATES,
+        *,
+        synonyms: Mapping[str, Sequence[str]] | None = None,
+        negatives: Sequence[str] = (),
+    ) -> PromptBank:
+        """Embed labels in templates once; ``save`` the result to classify without the text tower.
+
+        ``synonyms`` maps a label to the texts that stand for it in place of its name; ``negatives`` are texts for what
+        is none of the labels. ``clipedge.templates`` has sets of templates. Raises UsageError for texts that cannot
+        be used (see ``prompts.build_bank``) and if the bundle has no text tower.
+        """
+        return build_bank(self.encode_text, self.manifest, labels, templates, synonyms=synonyms, negatives=negatives)
 
     def saved_bank(self, name: str) -> PromptBank:
         """The prompt bank ``prompts/NAME.safetensors`` of this bundle."""
@@ -128,6 +146,7 @@ class Clip:
     ) -> Classifier:
         """A zero-shot classifier from labels (embedded now) or from a prompt bank (no text tower needed).
 
+        Warns when a bank's decision rule was fitted with another variant of the image tower than the one that runs.
         Raises SpaceError for a bank that belongs to another model.
         """
         if isinstance(labels, str):
@@ -144,6 +163,12 @@ class Clip:
             raise BundleError(
                 f"the prompt bank's embeddings have {width} numbers, this bundle's have {self.manifest.embedding_dim}: "
                 "the bank was altered; make it again"
+            )
+        if bank.rule is not None and bank.rule.variant != self.image_variant:
+            warnings.warn(
+                f"the bank's decision rule was fitted with the image tower {bank.rule.variant!r}, and this is "
+                f"{self.image_variant!r}: its thresholds may be a little off; fit it again with this one",
+                stacklevel=2,
             )
         return Classifier(self.encode_image, bank)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from clipedge.decisions import DecisionRule
 from clipedge.errors import BundleError, UsageError
 from clipedge.manifest import Manifest
 from clipedge.text import DEFAULT_TEMPLATES, fill_template
@@ -23,7 +24,7 @@ __all__ = ["PromptBank", "build_bank"]
 
 FORMAT = "clipedge-prompt-bank"
 FORMAT_VERSION = 1
-TENSOR = "label_embeds"
+TENSOR, NEGATIVE_TENSOR = "label_embeds", "negative_embeds"
 
 
 @dataclass(frozen=True, eq=False)  # numpy arrays have no single truth for ==
@@ -33,6 +34,9 @@ class PromptBank:
     ``label_embeds`` is (labels, D) float32, L2-normalised; row i is the ensemble of all templates for
     ``labels[i]``. The logit of an image embedding v is ``logit_scale * (v . row) + logit_bias``; ``activation``
     makes probabilities of the logits. ``space_id`` names the model whose image embeddings may be compared.
+    ``synonyms`` are the texts that stand for a label in place of its name. ``negatives`` with ``negative_embeds``
+    (negatives, D) float32 are what "none of these" looks like, or () and None. ``rule`` is how probabilities become
+    answers, where that was fitted.
     """
 
     label_embeds: npt.NDArray[np.float32]
@@ -42,6 +46,10 @@ class PromptBank:
     logit_bias: float
     activation: Literal["softmax", "sigmoid"]
     space_id: str
+    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    negatives: tuple[str, ...] = ()
+    negative_embeds: npt.NDArray[np.float32] | None = None
+    rule: DecisionRule | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the bank as one safetensors file; an earlier file is replaced in one step."""
@@ -56,7 +64,16 @@ class PromptBank:
             "activation": self.activation,
             "space_id": self.space_id,
         }
-        data = save({TENSOR: np.ascontiguousarray(self.label_embeds)}, {"clipedge": json.dumps(header)})
+        tensors = {TENSOR: np.ascontiguousarray(self.label_embeds)}
+        # Only what the bank has: a clipedge that knows nothing of these parts still reads the file, without them.
+        if self.synonyms:
+            header["synonyms"] = dict(self.synonyms)
+        if self.negative_embeds is not None:
+            header["negatives"] = self.negatives
+            tensors[NEGATIVE_TENSOR] = np.ascontiguousarray(self.negative_embeds)
+        if self.rule is not None:
+            header["decision"] = asdict(self.rule)
+        data = save(tensors, {"clipedge": json.dumps(header)})
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = path.with_name(f".{path.name}.{os.getpid()}.staging")
         try:
@@ -75,23 +92,26 @@ class PromptBank:
             with safe_open(path, framework="numpy") as file:
                 header = json.loads((file.metadata() or {}).get("clipedge", "null"))
                 embeds = file.get_tensor(TENSOR)
-            return cls._checked(embeds, header)
+                names = set(file.keys())
+                negative_embeds = file.get_tensor(NEGATIVE_TENSOR) if NEGATIVE_TENSOR in names else None
+            return cls._checked(embeds, negative_embeds, header)
         except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = f"its header has no {error}" if isinstance(error, KeyError) else error
             raise BundleError(f"{path} is no readable prompt bank ({reason}): make it again or copy it again") from None
 
     @classmethod
-    def _checked(cls, embeds: npt.NDArray[Any], header: Any) -> PromptBank:
+    def _checked(cls, embeds: npt.NDArray[Any], negative_embeds: npt.NDArray[Any] | None, header: Any) -> PromptBank:
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise ValueError("it is no prompt bank of clipedge")
         if header["version"] != FORMAT_VERSION:
             raise ValueError(f"it has version {header['version']!r}, this clipedge reads {FORMAT_VERSION}")
-        labels = _texts(header, "labels")
-        check_labels(labels)
-        if embeds.dtype != np.float32 or embeds.ndim != 2 or len(embeds) != len(labels):
-            raise ValueError(f"{len(labels)} labels, but embeddings {embeds.dtype} {list(embeds.shape)}")
-        if not np.allclose(np.linalg.norm(embeds, axis=1), 1, atol=1e-3):  # catches NaN too
-            raise ValueError("its embeddings are not unit vectors")
+        labels, negatives = _texts(header, "labels"), _texts({"negatives": [], **header}, "negatives")
+        check_labels([*labels, *negatives])
+        _check_embeds(embeds, labels, "labels")
+        if negative_embeds is not None or negatives:
+            _check_embeds(negative_embeds, negatives, "negatives")
+        if negative_embeds is not None and negative_embeds.shape[1] != embeds.shape[1]:
+            raise ValueError(f"embeddings of {embeds.shape[1]} numbers, those of negatives {negative_embeds.shape[1]}")
         if header["activation"] not in ("softmax", "sigmoid"):
             raise ValueError(f"unknown activation {header['activation']!r}")
         if not isinstance(header["space_id"], str):
@@ -104,7 +124,27 @@ class PromptBank:
             logit_bias=_number(header, "logit_bias"),
             activation=header["activation"],
             space_id=header["space_id"],
+            synonyms=_synonyms(header, (*labels, *negatives)),
+            negatives=negatives,
+            negative_embeds=negative_embeds,
+            rule=DecisionRule.from_document(header["decision"], len(labels)) if "decision" in header else None,
         )
+
+
+def _check_embeds(embeds: npt.NDArray[Any] | None, labels: Sequence[str], name: str) -> None:
+    if embeds is None:
+        raise ValueError(f"{len(labels)} {name}, but no embeddings of them")
+    if embeds.dtype != np.float32 or embeds.ndim != 2 or len(embeds) != len(labels) or not labels:
+        raise ValueError(f"{len(labels)} {name}, but embeddings {embeds.dtype} {list(embeds.shape)}")
+    if not np.allclose(np.linalg.norm(embeds, axis=1), 1, atol=1e-3):  # catches NaN too
+        raise ValueError(f"its embeddings of {name} are not unit vectors")
+
+
+def _synonyms(header: dict[str, Any], known: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    value = header.get("synonyms", {})
+    if not isinstance(value, dict) or not set(value) <= set(known):
+        raise ValueError(f"synonyms: expected lists of texts by label, found {value!r:.40}")
+    return {label: _texts(value, label) for label in value}
 
 
 def _texts(header: dict[str, Any], name: str) -> tuple[str, ...]:
@@ -127,30 +167,62 @@ def build_bank(
     manifest: Manifest,
     labels: Sequence[str],
     templates: Sequence[str] = DEFAULT_TEMPLATES,
+    *,
+    synonyms: Mapping[str, Sequence[str]] | None = None,
+    negatives: Sequence[str] = (),
 ) -> PromptBank:
     """Embed every label in every template, average per label, normalise again (Radford et al. 2021, section 3.1.4).
 
-    ``encode_text`` maps N texts to (N, D) L2-normalised embeddings. Raises UsageError for no or repeated labels
-    and for a template without its gap.
+    ``encode_text`` maps N texts to (N, D) L2-normalised embeddings. A label (or negative) with ``synonyms`` is
+    embedded as each of these texts in every template, and not by its own name unless that is among them.
+    Raises UsageError for no or repeated labels, for a template without its gap, and for synonyms of no label.
     """
-    if isinstance(labels, str) or isinstance(templates, str):
-        raise UsageError(f"labels and templates are each a list of texts, found {labels!r:.40} and {templates!r:.40}")
-    labels, templates = list(labels), list(templates)
-    check_labels(labels)
+    if any(isinstance(texts, str) for texts in (labels, templates, negatives)):
+        raise UsageError(
+            f"labels, templates and negatives are each a list of texts, found {labels!r:.40}, {templates!r:.40} and "
+            f"{negatives!r:.40}"
+        )
+    names, templates = [*labels, *negatives], list(templates)
+    check_labels(list(labels))
+    check_labels(names)
     if not templates:
         raise UsageError('no templates: give at least one, such as "a photo of a {}."')
-    prompts = [fill_template(template, label) for label in labels for template in templates]
-    embeds = encode_text(prompts).reshape(len(labels), len(templates), -1).mean(axis=1)
-    embeds /= np.linalg.norm(embeds, axis=1, keepdims=True)
+    synonyms = _checked_synonyms(synonyms or {}, names)
+    embeds = _ensembles(encode_text, [synonyms.get(name, (name,)) for name in names], templates)
     return PromptBank(
-        label_embeds=embeds,
+        label_embeds=embeds[: len(labels)],
         labels=tuple(labels),
         templates=tuple(templates),
         logit_scale=manifest.logit_scale,
         logit_bias=manifest.logit_bias,
         activation=manifest.activation,
         space_id=manifest.space_id,
+        synonyms=synonyms,
+        negatives=tuple(negatives),
+        negative_embeds=embeds[len(labels) :] if negatives else None,
     )
+
+
+def _ensembles(
+    encode_text: Callable[[Sequence[str]], npt.NDArray[np.float32]],
+    groups: Sequence[Sequence[str]],
+    templates: Sequence[str],
+) -> npt.NDArray[np.float32]:
+    """(groups, D): the normalised mean of a group's texts in all templates."""
+    prompts = [fill_template(template, text) for texts in groups for text in texts for template in templates]
+    ends = np.cumsum([len(texts) * len(templates) for texts in groups])
+    means = np.stack([rows.mean(axis=0) for rows in np.split(encode_text(prompts), ends[:-1])])
+    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))
+
+
+def _checked_synonyms(synonyms: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    for label, texts in synonyms.items():
+        if label not in names:
+            raise UsageError(f"synonyms are given for {label!r}, which is no label; labels are {', '.join(names[:5])}")
+        if isinstance(texts, str) or not texts:
+            raise UsageError(f"the synonyms of {label!r} have to be a list of one text or more, found {texts!r:.40}")
+        check_labels(list(texts))
+    return {label: tuple(texts) for label, texts in synonyms.items()}
 
 
 def check_labels(labels: Sequence[str]) -> None:

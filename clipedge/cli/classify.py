@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from clipedge.backends import engine_facts
+from clipedge.classify import Classifier
 from clipedge.cli import fail, print_json
 from clipedge.cli.options import (
     add_engine_options,
@@ -27,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="+")
     add_label_options(parser)
     parser.add_argument("--bank", help="name of a prompt bank in the bundle, or its file (default: the only one)")
+    parser.add_argument(
+        "--decide",
+        action="store_true",
+        help='answer by the bank\'s negatives and thresholds: a label or "none of these"',
+    )
     parser.add_argument("--sheet", metavar="FILE", help="also draw the pictures with their answers, as PNG or JPEG")
     parser.add_argument("--top", type=int, default=3, help="labels to show for each picture (default: 3)")
     add_picture_options(parser)
@@ -40,21 +48,40 @@ def run(arguments: argparse.Namespace) -> int:
     code = 0
     for image in arguments.image:
         try:
-            probabilities = classifier.predict_proba([image])[0]
+            embeds = clip.encode_image([image])
         except ImageError as error:
             code = fail(str(error), 1)  # the other pictures are still worth an answer
             continue
+        seen = _having_seen(classifier, embeds)
+        probabilities = (seen.decision_proba if arguments.decide else seen.predict_proba)([image])[0]
         best = np.argsort(-probabilities, kind="stable")[: max(arguments.top, 1)]
         answers = [{"label": classifier.labels[i], "probability": float(probabilities[i])} for i in best]
-        results.append({"image": image, "answers": answers, "engine": engine_facts(clip.image_engine)})
+        result = {"image": image, "answers": answers, "engine": engine_facts(clip.image_engine)}
+        shown = ", ".join(f"{answer['label']} {answer['probability']:.3f}" for answer in answers)
+        if arguments.decide:
+            result["decision"] = _decision(seen, image)
+            shown = f"{' and '.join(result['decision']) or 'none of these'} ({shown})"
+        results.append(result)
         if not arguments.json:
-            shown = ", ".join(f"{answer['label']} {answer['probability']:.3f}" for answer in answers)
             print(f"{image}: {shown}")
     if arguments.json:
         print_json(results)
     if arguments.sheet and results:
         _draw_sheet(arguments.sheet, results)
     return code
+
+
+def _having_seen(classifier: Classifier, embeds: npt.NDArray[np.float32]) -> Classifier:
+    """The classifier of a picture that is embedded already, once for all that is asked about it."""
+    return replace(classifier, encode_image=lambda images: embeds)
+
+
+def _decision(classifier: Classifier, image: str) -> list[str]:
+    """The labels that the picture gets: as many as the bank's rule was fitted for, and none for none of them."""
+    rule = classifier.bank.rule
+    if rule is not None and rule.multi_label:
+        return list(classifier.decide_all([image])[0])
+    return [label for label in classifier.decide([image]) if label is not None]
 
 
 def _draw_sheet(file: str, results: list[dict[str, Any]]) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "add_model_options",
     "add_picture_options",
     "labels_from",
+    "lines_of",
     "open_clip",
     "prompt_bank",
     "save_sheet",
@@ -66,24 +67,29 @@ def open_clip(arguments: argparse.Namespace, bundle: str) -> Clip:
     )
 
 
-def labels_from(option: str | None) -> list[str] | None:
-    """The labels of ``--labels``: the lines of a file of that name if there is one, else the text between commas."""
+def labels_from(option: str | None, name: str = "--labels") -> list[str] | None:
+    """The texts of ``--labels``: the lines of a file of that name if there is one, else the text between commas."""
     if option is None:
         return None
     path = Path(option)
     if _is_file(path):
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError:
-            raise UsageError(f"{path} is not UTF-8 text; labels are one a line") from None
-        labels = [line.strip() for line in lines if line.strip()]
+        labels = lines_of(path, "labels are one a line")
     elif path.suffix == ".txt":
-        raise UsageError(f"--labels {option}: there is no such file; check the path, or write the labels: cat,dog")
+        raise UsageError(f"{name} {option}: there is no such file; check the path, or write the labels: cat,dog")
     else:
         labels = [item.strip() for item in option.split(",") if item.strip()]
     if not labels:
-        raise UsageError(f"--labels {option!r} names no label; write --labels cat,dog or a file with one a line")
+        raise UsageError(f"{name} {option!r} names no label; write {name} cat,dog or a file with one a line")
     return labels
+
+
+def lines_of(path: Path, expected: str) -> list[str]:
+    """The lines of a UTF-8 file that are not empty, without the space around them."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text; {expected}") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def prompt_bank(clip: Clip, arguments: argparse.Namespace) -> PromptBank:

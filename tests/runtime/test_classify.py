@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from typing import Literal
@@ -11,6 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from clipedge.classify import Classifier, probabilities
+from clipedge.decisions import DecisionRule
+from clipedge.errors import UsageError
 from clipedge.images import Images
 from clipedge.prompts import PromptBank
 
@@ -106,3 +109,77 @@ def test_no_pictures_give_no_answers() -> None:
     classifier = Classifier(LookUp(labels), bank(labels, "softmax"))
     assert classifier.predict([]).shape == (0,)
     assert classifier.predict_proba([]).shape == (0, 5)
+
+
+# ---- decisions -----------------------------------------------------------------------------------------------
+
+
+def deciding(
+    rule: DecisionRule | None, negatives: int = 2, activation: Literal["softmax", "sigmoid"] = "softmax"
+) -> Classifier:
+    """Pictures 0 to 4 are the labels themselves, 5 and 6 the negatives, 7 is half label 0 and half label 1."""
+    rows = np.eye(8, dtype=np.float32)[:7]
+    table = np.concatenate([rows, (rows[:1] + rows[1:2]) / np.float32(math.sqrt(2))])
+    prompts = dataclasses.replace(
+        bank(rows[:5], activation, 10, -5 if activation == "sigmoid" else 0),
+        negatives=("a", "b")[:negatives],
+        negative_embeds=rows[5 : 5 + negatives] if negatives else None,
+        rule=rule,
+    )
+    return Classifier(LookUp(table), prompts)
+
+
+EVERY: Images = list(range(8))  # type: ignore[assignment]
+
+
+def test_what_looks_like_a_negative_is_none_of_the_labels() -> None:
+    classifier = deciding(None)
+    assert classifier.decide(EVERY)[:7] == [*(f"label {i}" for i in range(5)), None, None]
+    assert classifier.decide([]) == []
+
+
+def test_predict_is_the_same_with_negatives_and_rule() -> None:
+    plain = deciding(None, negatives=0)
+    for classifier in (deciding(None), deciding(DecisionRule(3, (0.9,) * 5, False, ""))):
+        np.testing.assert_array_equal(classifier.predict_proba(EVERY), plain.predict_proba(EVERY))
+        assert classifier.predict(EVERY).tolist() == plain.predict(EVERY).tolist()
+
+
+def test_thresholds_hold_back_also_without_negatives() -> None:
+    sure = math.exp(10) / (math.exp(10) + 4)
+    classifier = deciding(DecisionRule(1, (0, 0, 0, 0, (1 + sure) / 2), False, ""), negatives=0)
+    assert classifier.decide(EVERY)[:5] == ["label 0", "label 1", "label 2", "label 3", None]
+
+
+def test_the_temperature_is_in_the_probabilities_that_decide() -> None:
+    found = deciding(DecisionRule(5, (), False, "")).decision_proba(EVERY)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[0, 0], math.exp(2) / (math.exp(2) + 6), rtol=1e-6)
+    np.testing.assert_allclose(found[5].sum(), 5 / (math.exp(2) + 6), rtol=1e-6)
+
+
+def test_several_labels_may_be_there() -> None:
+    for classifier in (deciding(None), deciding(DecisionRule(1, (0.9,) * 5, True, ""))):
+        answers = classifier.decide_all(EVERY)
+        assert answers[7] == ("label 0", "label 1")
+        assert answers[2] == ("label 2",)
+        assert answers[5] == ()
+
+
+def test_a_sigmoid_model_decides_on_its_own_without_negatives() -> None:
+    classifier = deciding(None, negatives=0, activation="sigmoid")
+    assert classifier.decide_all(EVERY)[4:] == [("label 4",), (), (), ("label 0", "label 1")]
+    rule = DecisionRule(1, (), True, "")
+    alone = deciding(rule, negatives=0, activation="sigmoid")
+    np.testing.assert_allclose(alone.decision_proba(EVERY), alone.predict_proba(EVERY), rtol=1e-6)
+
+
+def test_a_decision_that_the_bank_was_not_made_for_is_refused() -> None:
+    with pytest.raises(UsageError, match="neither negatives nor thresholds"):
+        deciding(None, negatives=0).decide(EVERY)
+    with pytest.raises(UsageError, match="make the bank with negatives"):
+        deciding(None, negatives=0).decide_all(EVERY)
+    with pytest.raises(UsageError, match="fitted for several labels to a picture: call decide_all"):
+        deciding(DecisionRule(1, (), True, "")).decide(EVERY)
+    with pytest.raises(UsageError, match="fitted for one label to a picture: call decide,"):
+        deciding(DecisionRule(1, (), False, "")).decide_all(EVERY)

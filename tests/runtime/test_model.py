@@ -20,6 +20,7 @@ import pytest
 import clipedge
 from clipedge.bundle import MANIFEST_NAME
 from clipedge.calibration.scenes import CLASS_NAMES, TEMPLATES, labelled_pictures
+from clipedge.decisions import DecisionRule
 from clipedge.model import variant_name
 from clipedge.text import TruncatedTextWarning
 
@@ -197,6 +198,18 @@ def test_labels_that_cannot_be_used_are_refused(clip: clipedge.Clip, labels: Any
         clip.classifier(labels)
 
 
+def test_a_rule_fitted_with_another_variant_is_used_with_a_warning(
+    clip: clipedge.Clip, clip_int8: clipedge.Clip, scenes: tuple[Pixels, npt.NDArray[np.int64]]
+) -> None:
+    bank = clip.prompt_bank(["red circle", "blue star"], negatives=["wall"])
+    bank = dataclasses.replace(bank, rule=DecisionRule(1.0, (0.5, 0.5), False, clip.image_variant))
+    with pytest.warns(UserWarning, match="fitted with the image tower 'fp32', and this is 'int8.x86'"):
+        decided = clip_int8.classifier(bank).decide(scenes[0][:8])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert clip.classifier(bank).decide(scenes[0][:8]) == decided
+
+
 def test_an_unknown_bank_is_refused_with_the_known_ones(clip: clipedge.Clip) -> None:
     with pytest.raises(clipedge.UsageError, match="no prompt bank 'pets'; there are: default"):
         clip.saved_bank("pets")
@@ -222,6 +235,23 @@ def test_a_bank_classifies_without_text_tower_and_without_the_tokenizers_library
     whole = clipedge.load(demo_bundle)
     assert answers == whole.classifier(whole.saved_bank("default")).predict(pictures).tolist()
     assert sum(answer == CLASS_NAMES[label] for answer, label in zip(answers, truth, strict=True)) >= 4
+
+
+def test_banks_are_swapped_at_run_time_without_text_tower(demo_bundle: Path, tmp_path: Path) -> None:
+    pictures, _ = labelled_pictures("test", 12, size=64)
+    whole = clipedge.load(demo_bundle)
+    folder = without_text_tower(demo_bundle, tmp_path / "image-only")
+    few = whole.prompt_bank(["stop", "blue star"], synonyms={"stop": ["red circle"]}, negatives=["green heart"])
+    few.save(folder / "prompts" / "few.safetensors")
+    clip = clipedge.load(folder)
+    for name, bank in (
+        ("default", whole.saved_bank("default")),
+        ("few", few),
+        ("default", whole.saved_bank("default")),
+    ):
+        expected = whole.classifier(bank).predict_proba(pictures)
+        np.testing.assert_array_equal(clip.classifier(clip.saved_bank(name)).predict_proba(pictures), expected)
+    assert set(clip.classifier(clip.saved_bank("few")).predict(pictures)) == {"stop", "blue star"}
 
 
 def test_texts_without_text_tower_are_refused(demo_bundle: Path, tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from clipedge.bundle import open_bundle
+from clipedge.decisions import DecisionRule
 from clipedge.errors import BundleError, UsageError
 from clipedge.manifest import Manifest
 from clipedge.prompts import PromptBank, build_bank
@@ -31,15 +33,26 @@ def unit_rows(count: int, dim: int = 16, seed: int = 0) -> npt.NDArray[np.float3
 BANK = PromptBank(unit_rows(3), LABELS, TEMPLATES, 34.25, -1.5, "sigmoid", "5pace")
 
 
+WITH_NEGATIVES = dataclasses.replace(
+    BANK,
+    synonyms={"cat": ("cat", "kitten"), "floor": ("an empty floor",)},
+    negatives=("floor", "wall"),
+    negative_embeds=unit_rows(2, seed=1),
+    rule=DecisionRule(1.5, (0.5, 0.0, 1.0), True, "int8.x86"),
+)
+OLD_FIELDS = ("labels", "templates", "logit_scale", "logit_bias", "activation", "space_id")
+
+
 def header(**changes: Any) -> dict[str, Any]:
-    fields = {field.name: getattr(BANK, field.name) for field in dataclasses.fields(BANK)}
-    del fields["label_embeds"]
-    return {"format": "clipedge-prompt-bank", "version": 1, **fields, **changes}
+    """The header as banks had it before there were synonyms and negatives."""
+    return {"format": "clipedge-prompt-bank", "version": 1, **{n: getattr(BANK, n) for n in OLD_FIELDS}, **changes}
 
 
-def write(path: Path, embeds: npt.NDArray[Any], head: Any, tensor: str = "label_embeds") -> Path:
+def write(
+    path: Path, embeds: npt.NDArray[Any], head: Any, tensor: str = "label_embeds", **more: npt.NDArray[Any]
+) -> Path:
     text = head if isinstance(head, str) else json.dumps(head)
-    path.write_bytes(save({tensor: embeds}, {"clipedge": text}))
+    path.write_bytes(save({tensor: embeds, **more}, {"clipedge": text}))
     return path
 
 
@@ -73,6 +86,46 @@ def test_a_bank_takes_the_numbers_of_its_model(manifest: Manifest) -> None:
         assert getattr(bank, name) == getattr(manifest, name)
 
 
+def test_a_labels_texts_are_its_synonyms_in_every_template(manifest: Manifest) -> None:
+    synonyms = {"cat": ["kitten", "cat", "tabby"], "floor": ["an empty floor"]}
+    bank = build_bank(embed, manifest, LABELS, ["a {}.", "{}"], synonyms=synonyms, negatives=["wall", "floor"])
+    assert bank.labels == LABELS
+    assert bank.negatives == ("wall", "floor")
+    assert bank.synonyms == {"cat": ("kitten", "cat", "tabby"), "floor": ("an empty floor",)}
+    assert bank.negative_embeds is not None
+    texts = {"cat": ["kitten", "cat", "tabby"], "floor": ["an empty floor"]}
+    rows = zip((*LABELS, "wall", "floor"), (*bank.label_embeds, *bank.negative_embeds), strict=True)
+    for label, row in rows:
+        words = texts.get(label, [label])
+        mean = embed([prompt for word in words for prompt in (f"a {word}.", word)]).astype(np.float64).mean(axis=0)
+        np.testing.assert_allclose(row, mean / np.sqrt((mean * mean).sum()), atol=2e-7)
+
+
+@pytest.mark.parametrize(
+    ("synonyms", "negatives", "message"),
+    [
+        ({"cow": ["calf"]}, [], "synonyms are given for 'cow', which is no label"),
+        ({"cat": []}, [], "list of one text or more"),
+        ({"cat": "kitten"}, [], "list of one text or more"),
+        ({"cat": ["kitten", ""]}, [], "not empty"),
+        ({"cat": ["kitten", "kitten"]}, [], "more than once: kitten"),
+        ({}, ["cat"], "more than once: cat"),
+        ({}, "cat", "each a list"),
+        ({}, [""], "not empty"),
+    ],
+)
+def test_synonyms_and_negatives_that_cannot_be_used_are_refused(
+    manifest: Manifest, synonyms: Any, negatives: Any, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_bank(embed, manifest, LABELS, synonyms=synonyms, negatives=negatives)
+
+
+def test_negatives_alone_are_no_bank(manifest: Manifest) -> None:
+    with pytest.raises(UsageError, match="no labels"):
+        build_bank(embed, manifest, [], negatives=["wall"])
+
+
 @pytest.mark.parametrize(
     ("labels", "templates", "message"),
     [
@@ -98,14 +151,28 @@ def test_labels_and_templates_that_cannot_be_used_are_refused(
 # ---- keeping -------------------------------------------------------------------------------------------------
 
 
-def test_a_bank_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bank", [BANK, WITH_NEGATIVES], ids=["labels", "negatives"])
+def test_a_bank_is_read_back_as_it_was_saved(tmp_path: Path, bank: PromptBank) -> None:
     path = tmp_path / "deep" / "pets.safetensors"
-    BANK.save(path)
+    bank.save(path)
     found = PromptBank.load(path)
-    np.testing.assert_array_equal(found.label_embeds, BANK.label_embeds)
-    for field in dataclasses.fields(BANK)[1:]:
-        assert getattr(found, field.name) == getattr(BANK, field.name)
+    for field in dataclasses.fields(bank):
+        np.testing.assert_equal(getattr(found, field.name), getattr(bank, field.name))
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_bank_written_before_there_were_negatives_is_read(tmp_path: Path) -> None:
+    found = PromptBank.load(write(tmp_path / "bank.safetensors", unit_rows(3), header()))
+    assert found.labels == LABELS
+    assert (found.negatives, found.negative_embeds, dict(found.synonyms)) == ((), None, {})
+
+
+def test_a_bank_without_negatives_is_written_as_before(tmp_path: Path) -> None:
+    """A clipedge of that time reads version 1, the tensor label_embeds, and these fields."""
+    BANK.save(tmp_path / "bank.safetensors")
+    with safe_open(tmp_path / "bank.safetensors", framework="numpy") as file:
+        assert list(file.keys()) == ["label_embeds"]
+        assert json.loads(file.metadata()["clipedge"]) == json.loads(json.dumps(header()))
 
 
 def test_a_transposed_view_is_saved_by_its_rows(tmp_path: Path) -> None:
@@ -178,7 +245,34 @@ def test_a_bank_that_cannot_be_right_is_refused(
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("field", ["labels", "templates", "logit_scale", "logit_bias", "activation", "space_id"])
+@pytest.mark.parametrize(
+    ("head", "more", "message"),
+    [
+        (header(negatives=["wall"]), {}, "1 negatives, but no embeddings"),
+        (header(), {"negative_embeds": unit_rows(1)}, "0 negatives, but embeddings"),
+        (header(negatives=["wall"]), {"negative_embeds": unit_rows(2)}, "1 negatives, but embeddings"),
+        (header(negatives=["wall"]), {"negative_embeds": unit_rows(1, 8)}, "16 numbers, those of negatives 8"),
+        (header(negatives=["wall"]), {"negative_embeds": 2 * unit_rows(1)}, "negatives are not unit vectors"),
+        (header(negatives=["wall"]), {"negative_embeds": unit_rows(1) * np.float32("nan")}, "not unit vectors"),
+        (header(negatives="wall"), {"negative_embeds": unit_rows(4)}, "negatives: expected a list of texts"),
+        (header(negatives=["cat"]), {"negative_embeds": unit_rows(1)}, "found more than once: cat"),
+        (header(synonyms=["cat"]), {}, "synonyms: expected"),
+        (header(synonyms={"cow": ["calf"]}), {}, "synonyms: expected"),
+        (header(synonyms={"cat": "kitten"}), {}, "cat: expected a list of texts"),
+        (header(decision=[]), {}, "decision: expected an object"),
+        (header(decision={"temperature": 1}), {}, "its header has no 'thresholds'"),
+        (header(decision={"temperature": 1, "thresholds": [1]}), {}, "thresholds: expected none or 3"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_further_parts_that_cannot_be_right_are_refused(
+    tmp_path: Path, head: Any, more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        PromptBank.load(write(tmp_path / "bank.safetensors", unit_rows(3), head, **more))
+
+
+@pytest.mark.parametrize("field", OLD_FIELDS)
 def test_every_field_of_a_bank_is_required(tmp_path: Path, field: str) -> None:
     head = header()
     del head[field]
