@@ -19,7 +19,7 @@ from clipedge.images import Images, Mode, as_list, check_mode
 from clipedge.images import preprocess as to_pixels
 from clipedge.manifest import Manifest, TowerName, Variant
 from clipedge.prompts import PromptBank, build_bank
-from clipedge.selftest import GOLDEN_NAME, self_test
+from clipedge.selftest import GOLDEN_NAME, golden_embeddings, self_test
 from clipedge.text import DEFAULT_TEMPLATES, Tokenizer
 
 __all__ = ["Clip", "load"]
@@ -145,7 +145,11 @@ class Clip:
                 f"the prompt bank's embeddings have {width} numbers, this bundle's have {self.manifest.embedding_dim}: "
                 "the bank was altered; make it again"
             )
-        return Classifier(self.encode_image, bank)
+        return Classifier(self.encode_image, bank, self.mean_image)
+
+    def mean_image(self) -> npt.NDArray[np.float32]:
+        """The mean embedding (D,) of the golden pictures: where this model's images lie, whatever they show."""
+        return golden_embeddings(self.bundle.checked_file(GOLDEN_NAME), "image").mean(axis=0)
 
     def _open(self, tower: TowerName) -> Engine:
         variant = choose_variant(self.bundle, tower, self.variant)

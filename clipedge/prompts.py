@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from safetensors.numpy import save
 
 from clipedge.errors import BundleError, UsageError
 from clipedge.manifest import Manifest
+from clipedge.taught import Taught, read_taught, taught_tensors
 from clipedge.text import DEFAULT_TEMPLATES, fill_template
 
 __all__ = ["PromptBank", "build_bank"]
@@ -33,6 +34,7 @@ class PromptBank:
     ``label_embeds`` is (labels, D) float32, L2-normalised; row i is the ensemble of all templates for
     ``labels[i]``. The logit of an image embedding v is ``logit_scale * (v . row) + logit_bias``; ``activation``
     makes probabilities of the logits. ``space_id`` names the model whose image embeddings may be compared.
+    ``taught`` says which rows were made of example pictures (``clipedge.teach``), and how to undo that.
     """
 
     label_embeds: npt.NDArray[np.float32]
@@ -42,6 +44,7 @@ class PromptBank:
     logit_bias: float
     activation: Literal["softmax", "sigmoid"]
     space_id: str
+    taught: Taught | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the bank as one safetensors file; an earlier file is replaced in one step."""
@@ -56,7 +59,11 @@ class PromptBank:
             "activation": self.activation,
             "space_id": self.space_id,
         }
-        data = save({TENSOR: np.ascontiguousarray(self.label_embeds)}, {"clipedge": json.dumps(header)})
+        tensors = {TENSOR: np.ascontiguousarray(self.label_embeds)}
+        if self.taught:  # a clipedge that knows nothing of this part reads the taught rows as any others
+            header["taught"], taught = taught_tensors(self.taught)
+            tensors.update(taught)
+        data = save(tensors, {"clipedge": json.dumps(header)})
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = path.with_name(f".{path.name}.{os.getpid()}.staging")
         try:
@@ -74,8 +81,12 @@ class PromptBank:
         try:
             with safe_open(path, framework="numpy") as file:
                 header = json.loads((file.metadata() or {}).get("clipedge", "null"))
-                embeds = file.get_tensor(TENSOR)
-            return cls._checked(embeds, header)
+                bank = cls._checked(file.get_tensor(TENSOR), header)
+                entry = header.get("taught")
+                if entry is None:
+                    return bank
+                width = bank.label_embeds.shape[1]
+                return replace(bank, taught=read_taught(file, entry, bank.labels, width))
         except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = f"its header has no {error}" if isinstance(error, KeyError) else error
             raise BundleError(f"{path} is no readable prompt bank ({reason}): make it again or copy it again") from None

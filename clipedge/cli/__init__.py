@@ -20,6 +20,7 @@ __all__ = ["main"]
 VERBS = {
     "export": "a checkpoint becomes a bundle, with its proof",
     "classify": "pictures against labels",
+    "teach": "a class added to a prompt bank by a few pictures, or taken out again",
     "eval": "accuracy on a folder with one sub-folder for each class",
     "inspect": "what a bundle holds, and whether it is right on this machine; or what was recognised in a model",
 }
