@@ -1,6 +1,6 @@
 """Few-shot teaching: shapes that the demonstration model never saw, taught by 1, 4 and 16 pictures.
 
-    python benchmarks/few_shot.py [--seeds 10] [--bundle DIR]
+    python benchmarks/few_shot.py [--seeds 6] [--bundle DIR]
 
 A new shape (clipedge.calibration.shapes.UNSEEN: in no training scene, and no training text has its name) joins a prompt
 bank of labels that the model knows: the 12 shapes, where the examples and the test scenes have any colour, or the 120
@@ -250,7 +250,7 @@ def _cell(interval: tuple[float, float, float], form: str) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, choices=sorted(STUDENT), default=10, help="draws of examples (default 10)")
+    parser.add_argument("--seeds", type=int, choices=sorted(STUDENT), default=6, help="draws of examples (default 6)")
     parser.add_argument("--bundle", type=Path, help="the demonstration model in fp32 and int8 (default: export it)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -259,10 +259,9 @@ def main() -> None:
             from clipedge.export import export
 
             export(None, bundle, precision=("int8", "fp32"), target="x86")
-        sides = make_sides(bundle)
-    kinds = (SHAPES_BANK, CLASSES_BANK)
-    new = [row for side in sides for kind in kinds for row in measure_new(side, kind, arguments.seeds)]
-    known = [row for side in sides[:2] for kind in kinds for row in measure_known(side, kind, arguments.seeds)]
+        sides, kinds = make_sides(bundle), (SHAPES_BANK, CLASSES_BANK)
+        new = [row for side in sides for kind in kinds for row in measure_new(side, kind, arguments.seeds)]
+        known = [row for side in sides[:2] for kind in kinds for row in measure_known(side, kind, arguments.seeds)]
     document = {
         "machine": describe_machine(),
         "seeds": arguments.seeds,

@@ -149,7 +149,7 @@ class Clip:
 
     def mean_image(self) -> npt.NDArray[np.float32]:
         """The mean embedding (D,) of the golden pictures: where this model's images lie, whatever they show."""
-        return golden_embeddings(self.bundle.checked_file(GOLDEN_NAME), "image").mean(axis=0)
+        return np.asarray(golden_embeddings(self.bundle.checked_file(GOLDEN_NAME), "image").mean(axis=0))
 
     def _open(self, tower: TowerName) -> Engine:
         variant = choose_variant(self.bundle, tower, self.variant)

@@ -106,7 +106,7 @@ def _other_texts(bank: PromptBank, label: str) -> Floats:
 
 
 def _row(bank: PromptBank, label: str) -> Floats | None:
-    return bank.label_embeds[bank.labels.index(label)].copy() if label in bank.labels else None
+    return np.array(bank.label_embeds[bank.labels.index(label)]) if label in bank.labels else None
 
 
 def _with_row(bank: PromptBank, label: str, row: Floats) -> Floats:
