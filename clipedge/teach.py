@@ -110,6 +110,6 @@ def _row(bank: PromptBank, label: str) -> Floats | None:
 
 
 def _with_row(bank: PromptBank, label: str, row: Floats) -> Floats:
-    rows = bank.label_embeds.copy()
+    rows = np.array(bank.label_embeds)
     rows[bank.labels.index(label)] = row
     return rows
