@@ -34,7 +34,7 @@ from clipedge.calibration.drawing import (
     SceneObject,
     render,
 )
-from clipedge.calibration.shapes import SHAPES
+from clipedge.calibration.shapes import SHAPES, UNSEEN
 from clipedge.errors import UsageError
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "SHAPES",
     "SPLITS",
     "TEMPLATES",
+    "UNSEEN",
     "Background",
     "Light",
     "Rendered",
@@ -56,6 +57,7 @@ __all__ = [
     "labelled_scene",
     "render",
     "sample_scene",
+    "scene_of",
     "write_folder",
 ]
 
@@ -117,6 +119,17 @@ def labelled_scene(split: str, index: int, *, held_out_only: bool = False) -> tu
     classes = [i for i, pair in enumerate(CLASSES) if pair in HELD_OUT] if held_out_only else _allowed_classes(split)
     label = int(rng.choice(classes))
     return _compose(rng, seed, [CLASSES[label]]), label
+
+
+def scene_of(split: str, index: int, color: str, shape: str) -> Scene:
+    """A scene of one object of a named colour and shape, which may be one of ``UNSEEN``, whatever the split shows.
+
+    Raises ``UsageError`` for an unknown split, colour or shape, or a negative index.
+    """
+    if color not in COLORS or shape not in SHAPES + UNSEEN:
+        raise UsageError(f"no scene has a {color} {shape}; colours: {', '.join(COLORS)}; shapes: SHAPES and UNSEEN")
+    seed = (*_scene_seed(split, index, stream=3), list(COLORS).index(color), (SHAPES + UNSEEN).index(shape))
+    return _compose(np.random.default_rng(seed), seed, [(color, shape)])
 
 
 def _scene_seed(split: str, index: int, stream: int) -> tuple[int, ...]:

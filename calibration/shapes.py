@@ -2,6 +2,8 @@
 
 An outline is a tuple of closed polygons in a unit frame: x to the right, y down, everything inside [-1, 1].
 The first polygon is filled, those after it are holes.
+
+``UNSEEN`` outlines occur in no split of the scenes: what a model trained on them was never shown, nor told of.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SHAPES", "Polygon", "outline"]
+__all__ = ["SHAPES", "UNSEEN", "Polygon", "outline"]
 
 Polygon = NDArray[np.float64]
 
@@ -30,6 +32,8 @@ SHAPES = (
     "house",
 )
 
+UNSEEN = ("hexagon", "trapezoid", "lightning", "tee", "comb", "bowtie", "boomerang")
+
 _ARC_POINTS = 48  # a chord this short stays under a tenth of a pixel at 256 pixels
 
 _STRAIGHT: dict[str, list[tuple[float, float]]] = {
@@ -43,6 +47,16 @@ _STRAIGHT: dict[str, list[tuple[float, float]]] = {
     "arrow": [(-1, -0.26), (0.1, -0.26), (0.1, -0.75), (1, 0), (0.1, 0.75), (0.1, 0.26), (-1, 0.26)],
     "hourglass": [(-0.82, -0.95), (0.82, -0.95), (0.13, 0), (0.82, 0.95), (-0.82, 0.95), (-0.13, 0)],
     "house": [(0, -1), (1, -0.1), (0.68, -0.1), (0.68, 0.9), (-0.68, 0.9), (-0.68, -0.1), (-1, -0.1)],
+    "hexagon": [(-0.5, -0.87), (0.5, -0.87), (1, 0), (0.5, 0.87), (-0.5, 0.87), (-1, 0)],
+    "trapezoid": [(-0.4, -0.65), (0.4, -0.65), (1, 0.65), (-1, 0.65)],
+    "lightning": [(0.15, -1), (-0.6, 0.15), (-0.05, 0.15), (-0.25, 1), (0.6, -0.25), (0.05, -0.25), (0.5, -1)],
+    "tee": [(-0.9, -0.9), (0.9, -0.9), (0.9, -0.3), (0.3, -0.3), (0.3, 0.95), (-0.3, 0.95), (-0.3, -0.3), (-0.9, -0.3)],
+    "comb": [
+        (-0.9, -0.8), (0.9, -0.8), (0.9, 0.8), (0.5, 0.8), (0.5, -0.2), (0.2, -0.2), (0.2, 0.8),
+        (-0.2, 0.8), (-0.2, -0.2), (-0.5, -0.2), (-0.5, 0.8), (-0.9, 0.8),
+    ],
+    "bowtie": [(-0.98, -0.7), (0, -0.15), (0.98, -0.7), (0.98, 0.7), (0, 0.15), (-0.98, 0.7)],
+    "boomerang": [(-0.95, 0.75), (0, -0.85), (0.95, 0.75), (0.45, 0.75), (0, -0.05), (-0.45, 0.75)],
 }  # fmt: skip
 
 
@@ -78,9 +92,9 @@ def _crescent() -> Polygon:
 
 @cache
 def outline(shape: str) -> tuple[Polygon, ...]:
-    """The polygons of one of ``SHAPES``: float64 arrays (points, 2), the filled one first, then its holes.
+    """The polygons of one of ``SHAPES`` or ``UNSEEN``: float64 arrays (points, 2), the filled one first, then holes.
 
-    Raises ``KeyError`` for a name that is not in ``SHAPES``.
+    Raises ``KeyError`` for a name that is in neither.
     """
     if shape == "circle":
         return (_arc(0.95),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +12,22 @@ from clipedge.decisions import DecisionLogits, DecisionRule, accepted, decision_
 from clipedge.errors import UsageError
 from clipedge.images import Images
 from clipedge.prompts import PromptBank
+from clipedge.teach import forget, teach
 
 __all__ = ["Classifier", "decision_logits", "probabilities"]
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """Zero-shot classification. ``encode_image`` maps images to (N, D) embeddings of the bank's space."""
+    """Zero-shot classification. ``encode_image`` maps images to (N, D) embeddings of the bank's space.
+
+    ``mean_image`` gives the mean embedding (D,) of pictures of all kinds, which teaching needs; ``Clip.classifier``
+    puts it here.
+    """
 
     encode_image: Callable[[Images], npt.NDArray[np.float32]]
     bank: PromptBank
+    mean_image: Callable[[], npt.NDArray[np.float32]] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -81,6 +87,21 @@ class Classifier:
 
     def _logits(self, images: Images, rule: DecisionRule) -> DecisionLogits:
         return decision_logits(self.encode_image(images), self.bank, rule.multi_label)
+
+    def teach(self, label: str, images: Images) -> Classifier:
+        """A classifier that also knows ``label``, by 1 to 16 pictures of it; this one stays as it is.
+
+        A label that is there already gets the pictures in addition to its text and to what taught it before. Save
+        ``bank`` to keep what was taught. Raises ImageError naming the picture that cannot be read, and UsageError for
+        what ``teach.teach`` refuses.
+        """
+        if self.mean_image is None:
+            raise UsageError("this classifier has no mean_image to teach with; get it by clip.classifier(bank)")
+        return replace(self, bank=teach(self.bank, label, self.encode_image(images), self.mean_image()))
+
+    def forget(self, label: str) -> Classifier:
+        """A classifier as before ``label`` was taught, bit for bit. Raises UsageError for a label that was not."""
+        return replace(self, bank=forget(self.bank, label))
 
 
 def probabilities(image_embeds: npt.NDArray[np.float32], bank: PromptBank) -> npt.NDArray[np.float32]:

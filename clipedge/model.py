@@ -20,7 +20,7 @@ from clipedge.images import Images, Mode, as_list, check_mode
 from clipedge.images import preprocess as to_pixels
 from clipedge.manifest import Manifest, TowerName, Variant
 from clipedge.prompts import PromptBank, build_bank
-from clipedge.selftest import GOLDEN_NAME, self_test
+from clipedge.selftest import GOLDEN_NAME, golden_embeddings, self_test
 from clipedge.text import DEFAULT_TEMPLATES, Tokenizer
 
 __all__ = ["Clip", "load"]
@@ -170,7 +170,11 @@ class Clip:
                 f"{self.image_variant!r}: its thresholds may be a little off; fit it again with this one",
                 stacklevel=2,
             )
-        return Classifier(self.encode_image, bank)
+        return Classifier(self.encode_image, bank, self.mean_image)
+
+    def mean_image(self) -> npt.NDArray[np.float32]:
+        """The mean embedding (D,) of the golden pictures: where this model's images lie, whatever they show."""
+        return np.asarray(golden_embeddings(self.bundle.checked_file(GOLDEN_NAME), "image").mean(axis=0))
 
     def _open(self, tower: TowerName) -> Engine:
         variant = choose_variant(self.bundle, tower, self.variant)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from safetensors.numpy import save
 from clipedge.decisions import DecisionRule
 from clipedge.errors import BundleError, UsageError
 from clipedge.manifest import Manifest
+from clipedge.taught import Taught, read_taught, taught_tensors
 from clipedge.text import DEFAULT_TEMPLATES, fill_template
 
 __all__ = ["PromptBank", "build_bank"]
@@ -37,6 +38,7 @@ class PromptBank:
     ``synonyms`` are the texts that stand for a label in place of its name. ``negatives`` with ``negative_embeds``
     (negatives, D) float32 are what "none of these" looks like, or () and None. ``rule`` is how probabilities become
     answers, where that was fitted.
+    ``taught`` says which rows were made of example pictures (``clipedge.teach``), and how to undo that.
     """
 
     label_embeds: npt.NDArray[np.float32]
@@ -50,6 +52,7 @@ class PromptBank:
     negatives: tuple[str, ...] = ()
     negative_embeds: npt.NDArray[np.float32] | None = None
     rule: DecisionRule | None = None
+    taught: Taught | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the bank as one safetensors file; an earlier file is replaced in one step."""
@@ -73,6 +76,9 @@ class PromptBank:
             tensors[NEGATIVE_TENSOR] = np.ascontiguousarray(self.negative_embeds)
         if self.rule is not None:
             header["decision"] = asdict(self.rule)
+        if self.taught:  # a clipedge that knows nothing of this part reads the taught rows as any others
+            header["taught"], taught = taught_tensors(self.taught)
+            tensors.update(taught)
         data = save(tensors, {"clipedge": json.dumps(header)})
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = path.with_name(f".{path.name}.{os.getpid()}.staging")
@@ -94,7 +100,12 @@ class PromptBank:
                 embeds = file.get_tensor(TENSOR)
                 names = set(file.keys())
                 negative_embeds = file.get_tensor(NEGATIVE_TENSOR) if NEGATIVE_TENSOR in names else None
-            return cls._checked(embeds, negative_embeds, header)
+                bank = cls._checked(embeds, negative_embeds, header)
+                entry = header.get("taught")
+                if entry is None:
+                    return bank
+                width = bank.label_embeds.shape[1]
+                return replace(bank, taught=read_taught(file, entry, bank.labels, width))
         except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = f"its header has no {error}" if isinstance(error, KeyError) else error
             raise BundleError(f"{path} is no readable prompt bank ({reason}): make it again or copy it again") from None

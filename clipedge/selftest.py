@@ -13,7 +13,7 @@ from clipedge.backends import Engine
 from clipedge.errors import BackendError, BundleError
 from clipedge.manifest import Variant
 
-__all__ = ["GOLDEN_NAME", "centred_cosines", "cosines", "golden_cosines", "self_test"]
+__all__ = ["GOLDEN_NAME", "centred_cosines", "cosines", "golden_cosines", "golden_embeddings", "self_test"]
 
 GOLDEN_NAME = "golden.safetensors"
 TENSORS = {"image": ("pixels", "image_embeds"), "text": ("input_ids", "text_embeds")}
@@ -63,6 +63,21 @@ def golden_cosines(engine: Engine, path: Path, tower: str, count: int | None = N
             f"found {list(found.shape)}; export the bundle again"
         )
     return centred_cosines(expected[:count], found, expected.mean(axis=0))
+
+
+def golden_embeddings(path: Path, tower: str) -> Floats:
+    """The source model's embeddings of a tower's golden inputs, (N, D) float32. Raises BundleError."""
+    try:
+        with safe_open(path, framework="numpy") as golden:
+            embeds: Floats = golden.get_tensor(TENSORS[tower][1])
+    except (SafetensorError, TypeError, AttributeError) as error:
+        raise BundleError(f"{path} cannot be read ({error}): copy or export the bundle again") from None
+    if embeds.ndim != 2 or not len(embeds) or embeds.dtype != np.float32 or not np.isfinite(embeds).all():
+        raise BundleError(
+            f"{path} should hold finite embeddings of the {tower} tower, found {embeds.dtype} {list(embeds.shape)}: "
+            "export the bundle again"
+        )
+    return embeds
 
 
 def self_test(engine: Engine, path: Path, variant: Variant) -> None:

@@ -21,6 +21,7 @@ VERBS = {
     "export": "a checkpoint becomes a bundle, with its proof",
     "classify": "pictures against labels",
     "prompts": "labels, synonyms and negatives become a prompt bank: a classifier's text side in one file",
+    "teach": "a class added to a prompt bank by a few pictures, or taken out again",
     "eval": "accuracy on a folder with one sub-folder for each class",
     "index": "a folder of pictures becomes an index to search, or one is brought up to date",
     "search": "pictures of an index by a text or a picture; or the captions that describe a picture best",

@@ -168,3 +168,22 @@ def test_wrong_calls_are_refused() -> None:
         scenes.labelled_scene("train", 0, held_out_only=True)
     with pytest.raises(UsageError, match="at least 1 x 1"):
         scenes.render(scenes.sample_scene("test", 0), 0, 4)
+
+
+def test_unseen_shapes_are_drawn_on_demand_and_in_no_split() -> None:
+    assert not set(scenes.UNSEEN) & set(scenes.SHAPES)
+    drawn = {
+        scenes.render(scenes.scene_of("test", 3, "red", shape), 32, 32).masks[0].tobytes()
+        for shape in (*scenes.SHAPES, *scenes.UNSEEN)
+    }
+    assert len(drawn) == len(scenes.SHAPES) + len(scenes.UNSEEN)
+    scene = scenes.scene_of("test", 3, "blue", scenes.UNSEEN[0])
+    assert scene == scenes.scene_of("test", 3, "blue", scenes.UNSEEN[0])
+    assert scene != scenes.scene_of("validation", 3, "blue", scenes.UNSEEN[0])
+    assert 0.02 < scenes.render(scene, 64, 64).masks[0].mean() < 0.5
+
+
+@pytest.mark.parametrize(("color", "shape"), [("mauve", "star"), ("red", "blob")])
+def test_a_scene_of_what_cannot_be_drawn_is_refused(color: str, shape: str) -> None:
+    with pytest.raises(UsageError, match=f"no scene has a {color} {shape}"):
+        scenes.scene_of("test", 0, color, shape)
