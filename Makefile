@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-haswell clean
+.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-retrieval bench-haswell clean
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -15,8 +15,9 @@ demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, clas
 	@echo
 	@echo "The bundle is in demo-output/bundle; demo-output/answers.png shows the pictures with their answers."
 
+# Two processes: most tests keep one core busy. A file's tests share what its fixtures made.
 test: $(VENV)/.test $(ORIGIN)/.installed  ## all tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-quick: $(VENV)/.test $(ORIGIN)/.installed  ## without the slow ones
 	$(BIN)/pytest -m "not slow"
@@ -51,6 +52,12 @@ bench-large: $(VENV)/.test  ## large models: ViT-L/14 in memory bounds, ViT-H/14
 
 bench-families-speed: $(VENV)/.test $(ORIGIN)/.installed  ## image towers of several families: results/families_speed.md, .json
 	$(BIN)/python benchmarks/families_speed.py --origin $(ORIGIN)/bin/python
+
+bench-few-shot: $(VENV)/.export  ## classes taught by a few pictures: benchmarks/results/few_shot.md, .json
+	$(BIN)/python benchmarks/few_shot.py
+
+bench-retrieval: $(VENV)/.test  ## exact search and graph over clustered vectors: recall, milliseconds, memory
+	$(BIN)/python benchmarks/retrieval.py
 
 bench-haswell: $(VENV)/.test  ## INT8 on emulated processors without VNNI: benchmarks/results/haswell.md, .json
 	$(BIN)/python benchmarks/haswell.py

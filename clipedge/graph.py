@@ -118,7 +118,7 @@ def _proposed(
     """
     count, code, covered = wanted, _as_int8(query[None])[0], min(covered, len(live))
     while True:
-        rows = graph.search(code, min(count, len(graph)), threads=1).keys.astype(np.int64)
+        rows = np.asarray(graph.search(code, min(count, len(graph)), threads=1).keys, np.int64)
         if len(rows) and rows.max() >= covered:
             raise BundleError(f"the graph names row {rows.max()} of {covered}: remove its file, {ADVICE}")
         rows = rows[live[rows]]
@@ -140,7 +140,7 @@ def _after(maps: Sequence[npt.NDArray[np.float16]], covered: int) -> list[npt.ND
 def _as_int8(vectors: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int8]:
     wide = np.asarray(vectors, np.float32)
     largest = np.maximum(np.abs(wide).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return np.rint(wide / largest * 127).astype(np.int8)
+    return np.asarray(np.rint(wide / largest * 127), np.int8)
 
 
 def _usearch() -> Any:

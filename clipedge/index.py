@@ -63,7 +63,9 @@ class Index:
         batches, self._end = read_batches(manifest.log_path(folder))
         for batch in batches:
             self._entries.apply(batch)
-        self._forget_views()
+        self._maps: list[npt.NDArray[np.float16]] | None = None
+        self._cache: list[npt.NDArray[np.float32]] | None = None
+        self._graph: Any = None
         self._vectors()  # what is missing shows now; and a reader keeps its files when a compaction replaces them
         self._unlock = None if lock is None else weakref.finalize(self, os.close, lock)
 
@@ -282,9 +284,7 @@ class Index:
             raise UsageError("the index is open for reading only: open it with writable=True")
 
     def _forget_views(self) -> None:
-        self._maps: list[npt.NDArray[np.float16]] | None = None
-        self._cache: list[npt.NDArray[np.float32]] | None = None
-        self._graph: Any = None
+        self._maps, self._cache, self._graph = None, None, None
 
     def _vectors(self) -> list[npt.NDArray[np.float16]]:
         if self._maps is None:
