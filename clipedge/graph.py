@@ -79,8 +79,9 @@ def open_graph(path: Path, expected_bytes: int, dim: int) -> Any:
     if not has_graph(path, expected_bytes):
         found = f"found {path.stat().st_size}" if path.is_file() else "it is missing"
         raise BundleError(f"{path} has to hold {expected_bytes} bytes, {found}: open the index again, {ADVICE}")
+    library = _usearch()  # whose absence is no damage
     try:
-        graph = _usearch().Index.restore(os.fspath(path), view=True)
+        graph = library.Index.restore(os.fspath(path), view=True)
     except (RuntimeError, ValueError) as error:
         raise BundleError(f"{path} cannot be read ({error}): remove it, {ADVICE}") from None
     if graph is None or graph.ndim != dim:
