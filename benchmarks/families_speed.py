@@ -31,12 +31,10 @@ MOBILE = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "interpolation": "bil
 MODELS: Mapping[str, Mapping[str, Any]] = {
     "ViT-B-32": {},
     "MobileCLIP2-S0": MOBILE,
-    "MobileCLIP2-S2": MOBILE,
-    "RN50": {},
 }
 PRECISIONS = ("fp32", "int8")
 ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-ROUNDS = 3
+ROUNDS = 5
 Timings = dict[str, dict[str, list[float]]]  # model -> "PRECISION ENGINE" -> milliseconds, one a round
 
 

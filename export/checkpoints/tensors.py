@@ -101,7 +101,8 @@ def _reader(file: Any, name: str) -> Callable[[], torch.Tensor]:
 def open_pickle(path: Path) -> Stored:
     """The tensors of a PyTorch file: a state dict (also one under "state_dict"), or a TorchScript archive's.
 
-    Nothing else is unpickled (``weights_only``), so the file cannot run code. Raises CheckpointError for a damaged
+    Of a state dict nothing but tensors is unpickled (``weights_only``), so it cannot run code. An archive is opened by
+    ``torch.jit.load``, which that refuses; none of its functions is called, but it is no format for strangers. Raises CheckpointError for a damaged
     file or one that holds anything else.
     """
     try:
