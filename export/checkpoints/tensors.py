@@ -102,8 +102,8 @@ def open_pickle(path: Path) -> Stored:
     """The tensors of a PyTorch file: a state dict (also one under "state_dict"), or a TorchScript archive's.
 
     Of a state dict nothing but tensors is unpickled (``weights_only``), so it cannot run code. An archive is opened by
-    ``torch.jit.load``, since ``weights_only`` refuses it; none of its functions is called, but take it from a source you
-    trust. Raises CheckpointError for a damaged file or one that holds anything else.
+    ``torch.jit.load``, since ``weights_only`` refuses it; none of its functions is called, but take it from a source
+    you trust. Raises CheckpointError for a damaged file or one that holds anything else.
     """
     try:
         if _is_torchscript(path):
