@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,18 +150,20 @@ def tiny_clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session", params=[32, 16], ids=["ViT-B-32", "ViT-B-16"])
-def vit_b(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vit_b(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """CLIP with the real configuration of ViT-B/32 and ViT-B/16 (600 MB each)."""
     folder = tmp_path_factory.mktemp(f"vit-b-{request.param}")
-    return write_clip(folder, {"vocab_size": 49408}, VIT_B_IMAGE | {"patch_size": request.param}, 512)
+    yield write_clip(folder, {"vocab_size": 49408}, VIT_B_IMAGE | {"patch_size": request.param}, 512)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session", params=[224, 336], ids=["ViT-L-14", "ViT-L-14-336"])
-def vit_l(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vit_l(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """CLIP with the real image tower of ViT-L/14, 224 and 336 pixels; with 224 the real text tower, too (1.7 GB)."""
     folder = tmp_path_factory.mktemp(f"vit-l-{request.param}")
     text = VIT_L_TEXT if request.param == 224 else TINY_TEXT
-    return write_clip(folder, text, VIT_L_IMAGE | {"image_size": request.param}, 768)
+    yield write_clip(folder, text, VIT_L_IMAGE | {"image_size": request.param}, 768)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

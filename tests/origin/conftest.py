@@ -58,11 +58,11 @@ def export_at_origin() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def ask_origin(tmp_path_factory: pytest.TempPathFactory, origin_python: Path) -> AskOrigin:
-    """(open_clip's model name, further keys of job.json) -> the folder that ``worker.py`` filled."""
+def ask_origin(origin_python: Path) -> AskOrigin:
+    """(a folder to make, open_clip's model name, further keys of job.json) -> the folder, filled by ``worker.py``."""
 
-    def ask(model: str, **job: Any) -> Path:
-        folder = tmp_path_factory.mktemp(model)
+    def ask(folder: Path, model: str, **job: Any) -> Path:
+        folder.mkdir(exist_ok=True)
         for index, (width, height) in enumerate([(320, 240), (200, 400), (96, 90), (640, 360)]):
             noise = np.random.default_rng(index).normal(0, 20, (height, width, 3))
             scene = render(scenes.labelled_scene("test", index)[0], width, height).picture

@@ -31,8 +31,8 @@ TEXTS = ["a photo of a cat", "", "!?!?! wow", "word " * 200, "x" * 400]
 
 
 @pytest.fixture(scope="module")
-def tiny(ask_origin: AskOrigin) -> Path:
-    return ask_origin("coca_ViT-B-32", changes=TINY, texts=TEXTS)
+def tiny(ask_origin: AskOrigin, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ask_origin(tmp_path_factory.mktemp("coca"), "coca_ViT-B-32", changes=TINY, texts=TEXTS)
 
 
 @pytest.mark.slow
@@ -54,5 +54,5 @@ def test_int8_passes_its_proof(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_real_configuration(ask_origin: AskOrigin, assert_as_origin: AssertAsOrigin, tmp_path: Path) -> None:
     changes = {"vision_cfg": {"layers": 2}, "text_cfg": {"layers": 2}, "multimodal_cfg": {"layers": 1}}
-    folder = ask_origin("coca_ViT-B-32", changes=changes)
+    folder = ask_origin(tmp_path / "origin", "coca_ViT-B-32", changes=changes)
     assert_as_origin(load_checkpoint(folder), folder, tmp_path)

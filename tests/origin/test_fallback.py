@@ -23,10 +23,11 @@ SMALL_TEXT = {"width": 64, "heads": 2, "layers": 2}
 
 
 @pytest.fixture(scope="module")
-def convnext(ask_origin: AskOrigin) -> Path:
+def convnext(ask_origin: AskOrigin, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """OpenCLIP's ConvNeXt layout with timm's smallest of that family."""
     image = {"timm_model_name": "convnext_atto", "image_size": 64}
-    return ask_origin("convnext_base", changes={"embed_dim": 64, "vision_cfg": image, "text_cfg": SMALL_TEXT})
+    changes = {"embed_dim": 64, "vision_cfg": image, "text_cfg": SMALL_TEXT}
+    return ask_origin(tmp_path_factory.mktemp("convnext"), "convnext_base", changes=changes)
 
 
 @pytest.fixture(scope="module")

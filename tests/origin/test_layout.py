@@ -22,7 +22,7 @@ TOLERANCE = 1e-5
 @pytest.mark.slow
 def test_an_openclip_model_is_read_back_by_transformers(ask_origin: Callable[..., Path], tmp_path: Path) -> None:
     shallow = {"vision_cfg": {"width": 192, "layers": 2}, "text_cfg": {"width": 128, "heads": 2, "layers": 2}}
-    source = ask_origin("ViT-B-32", changes={"embed_dim": 64, **shallow})
+    source = ask_origin(tmp_path / "origin", "ViT-B-32", changes={"embed_dim": 64, **shallow})
     folder = tmp_path / "hub"
     export(source, folder, precision="fp32", layout="huggingface")
     origin = load_file(source / "origin.safetensors")

@@ -54,7 +54,7 @@ def assert_parity(checkpoint: Checkpoint, folder: Path, workspace: Path) -> None
 @pytest.mark.slow
 def test_s0_as_trained_and_with_its_branches_summed(ask_origin: AskOrigin, tmp_path: Path) -> None:
     """The sums are timm's. A bare state dict is prepared as its architecture wants it."""
-    folder = ask_origin("MobileCLIP2-S0", preprocess=PREPROCESS, reparameterized=True)
+    folder = ask_origin(tmp_path / "origin", "MobileCLIP2-S0", preprocess=PREPROCESS, reparameterized=True)
     trained = load_checkpoint(folder)
     assert_parity(trained, folder, tmp_path)
     summed = load_checkpoint(ModelSource(str(folder / "reparameterized.pt"), arch="MobileCLIP2-S0"))
@@ -74,7 +74,7 @@ def test_apples_file_gives_what_open_clip_makes_of_it(
 ) -> None:
     """S2 of both generations is the same model. Of B the answers of OpenCLIP's folder are compared: timm's norms have
     another epsilon than Apple's."""
-    folder = ask_origin(model, preprocess=PREPROCESS, apple=True)
+    folder = ask_origin(tmp_path / "origin", model, preprocess=PREPROCESS, apple=True)
     openclip = load_checkpoint(folder)
     apple = load_checkpoint(ModelSource(str(folder / "apple.pt"), arch=arch))
     assert load_checkpoint(folder / "apple.pt").space_id == apple.space_id  # the tensors tell the architecture

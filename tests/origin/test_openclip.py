@@ -112,7 +112,7 @@ def test_folders_give_what_open_clip_gives(
     name: str, ask_origin: AskOrigin, assert_as_origin: AssertAsOrigin, tmp_path: Path
 ) -> None:
     model, job = MODELS[name]
-    folder = ask_origin(model, **job)
+    folder = ask_origin(tmp_path / "origin", model, **job)
     checkpoint = load_checkpoint(folder)
     assert_as_origin(checkpoint, folder, tmp_path)
     assert_ids_as_origin(checkpoint, folder)
@@ -127,7 +127,7 @@ def test_folders_give_what_open_clip_gives(
 def test_openai_files_give_what_open_clip_gives(
     model: str, changes: Any, ask_origin: AskOrigin, assert_as_origin: AssertAsOrigin, tmp_path: Path
 ) -> None:
-    folder = ask_origin(model, changes=changes, openai=True)
+    folder = ask_origin(tmp_path / "origin", model, changes=changes, openai=True)
     archive, state = load_checkpoint(folder / "openai.pt"), load_checkpoint(folder / "openai_state.pt")
     assert_as_origin(archive, folder, tmp_path)
     assert_ids_as_origin(archive, folder)
@@ -143,7 +143,7 @@ def test_openai_files_give_what_open_clip_gives(
 def test_tokenizers_of_all_kinds_give_open_clips_ids(ask_origin: AskOrigin, tmp_path: Path) -> None:
     tiny = {"layers": 1, "width": 64}
     changes = {"vision_cfg": {**tiny, "image_size": 64}, "text_cfg": {**tiny, "heads": 1}}
-    folder = ask_origin("ViT-S-32", changes=changes, texts=ODD_TEXTS)
+    folder = ask_origin(tmp_path / "origin", "ViT-S-32", changes=changes, texts=ODD_TEXTS)
     (tmp_path / "tokenizer.json").write_bytes(load_tokenizer_json(folder))  # as transformers writes it
     for tokenizer in (None, tmp_path, tmp_path / "tokenizer.json", folder / "bpe_simple_vocab_16e6.txt.gz"):
         source = ModelSource(str(folder), tokenizer=tokenizer and str(tokenizer))

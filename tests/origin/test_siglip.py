@@ -29,7 +29,7 @@ def test_towers_are_open_clips(
     model: str, activations: tuple[str, str], ask_origin: AskOrigin, assert_as_origin: AssertAsOrigin, tmp_path: Path
 ) -> None:
     changes = {"text_cfg": {"layers": 1, "vocab_size": 1000}}
-    folder = ask_origin(model, changes=changes, preprocess=PREPROCESS, input_ids=IDS)
+    folder = ask_origin(tmp_path / "origin", model, changes=changes, preprocess=PREPROCESS, input_ids=IDS)
     checkpoint = load_checkpoint(folder)
     assert (checkpoint.image.activation, checkpoint.text.activation) == activations
     assert (checkpoint.activation, checkpoint.logit_bias) == ("sigmoid", -10)
