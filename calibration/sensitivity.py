@@ -41,20 +41,14 @@ class LayerProfile:
     tower: str
     layer: str
     snr_db: float
-    cost: float | None
-    in_float: bool
     multiply_adds: int
     weight_bytes: int
+    cost: float | None = None
+    in_float: bool = False
 
 
-def layer_profiles(
-    tower: str,
-    model: onnx.ModelProto,
-    calibration: Calibration,
-    costs: Mapping[str, float],
-    in_float: tuple[str, ...],
-) -> list[LayerProfile]:
-    """The profile of every calibrated layer, in graph order; ``costs`` as ``layer_costs`` gives them, or empty."""
+def layer_profiles(tower: str, model: onnx.ModelProto, calibration: Calibration) -> list[LayerProfile]:
+    """The profile of every calibrated layer, in graph order, without its cost, which ``layer_costs`` measures."""
     model = pointwise_as_linear(model)
     shapes = {item.name: tuple(item.dims) for item in model.graph.initializer}
     return [
@@ -62,8 +56,6 @@ def layer_profiles(
             tower=tower,
             layer=layer.name,
             snr_db=calibration.layers[layer.name].snr_db,
-            cost=costs.get(layer.name),
-            in_float=layer.name in in_float,
             multiply_adds=calibration.layers[layer.name].tokens * int(np.prod(shapes[layer.weight])),
             weight_bytes=4 * int(np.prod(shapes[layer.weight])),
         )

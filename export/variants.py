@@ -28,6 +28,9 @@ __all__ = ["Answers", "PreparedTower", "ProvenTower", "ProvenVariant", "prepare"
 
 BACKEND = "onnxruntime"  # in which exports are proven, whatever else is installed
 COST_INPUTS = 4  # inputs on which the layers' effects on the embedding are compared
+# Of a tower whose layers' effects take longer (five minutes or so; ViT-L/14: a quarter of an hour) they are measured
+# only if the proof fails, which then needs them.
+COST_MULTIPLY_ADDS = 10**13
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +100,6 @@ def prove_variant(
     if precision == "int8":
         found = {name: calibrations.of(tower.source, tower.graph, target) for name, tower in towers.items()}
     proven: dict[tuple[str, tuple[str, ...]], ProvenTower] = {}  # a tower's attempts, by name and layers in float
-    profiles = _profiles(towers, found, target)
 
     def attempt(keep_float: Mapping[str, tuple[str, ...]]) -> ProvenVariant:
         tried = {}
@@ -109,11 +111,12 @@ def prove_variant(
             tried[name] = proven[name, kept]
         zero_shot = _zero_shot(tried, answers)
         failures = gate_failures({name: tower.parity for name, tower in tried.items()}, zero_shot, gate)
-        return ProvenVariant(tried, zero_shot, tuple(failures), _marked(profiles, keep_float))
+        return ProvenVariant(tried, zero_shot, tuple(failures), ())
 
     first = attempt({})
+    profiles = _profiles(towers, found, target, costs_needed=bool(first.failures))
     if not first.failures or precision == "fp32":
-        return first
+        return replace(first, layers=tuple(profiles))
     failing = [name for name in towers if any(line.startswith(f"{name} tower") for line in first.failures)]
     dearest = dearest_layers([profile for profile in profiles if profile.tower in (failing or towers)])
     tries = {0: first}
@@ -124,10 +127,12 @@ def prove_variant(
         return not tries[count].failures
 
     count = fewest(passes, len(dearest))
+    kept = _by_tower(dearest[:count])
+    layers = tuple(replace(profile, in_float=profile.layer in kept.get(profile.tower, ())) for profile in profiles)
     if count is None:
-        return _beyond_help(tries[len(dearest)])
+        return _beyond_help(replace(tries[len(dearest)], layers=layers))
     # The files on disk are those of the last attempt, which need not have been the one that is kept.
-    return attempt(_by_tower(dearest[:count]))
+    return replace(attempt(kept), layers=layers)
 
 
 def _beyond_help(last: ProvenVariant) -> ProvenVariant:
@@ -142,17 +147,19 @@ def _beyond_help(last: ProvenVariant) -> ProvenVariant:
     return replace(last, failures=(*last.failures, line))
 
 
-def _profiles(towers: dict[str, PreparedTower], found: Mapping[str, Calibration], target: Target) -> list[LayerProfile]:
+def _profiles(
+    towers: dict[str, PreparedTower], found: Mapping[str, Calibration], target: Target, costs_needed: bool
+) -> list[LayerProfile]:
     profiles = []
     for name, calibration in found.items():
         graph, inputs = towers[name].graph, towers[name].golden_inputs[:COST_INPUTS]
-        costs = layer_costs(graph, calibration, SCHEMES[target], inputs)
-        profiles += layer_profiles(name, graph, calibration, costs, ())
+        own = layer_profiles(name, graph, calibration)
+        work = len(own) * len(inputs) * sum(profile.multiply_adds for profile in own)
+        if costs_needed or work <= COST_MULTIPLY_ADDS:
+            costs = layer_costs(graph, calibration, SCHEMES[target], inputs)
+            own = [replace(profile, cost=costs[profile.layer]) for profile in own]
+        profiles += own
     return profiles
-
-
-def _marked(profiles: list[LayerProfile], keep_float: Mapping[str, tuple[str, ...]]) -> tuple[LayerProfile, ...]:
-    return tuple(replace(profile, in_float=profile.layer in keep_float.get(profile.tower, ())) for profile in profiles)
 
 
 def _by_tower(layers: list[LayerProfile]) -> dict[str, tuple[str, ...]]:

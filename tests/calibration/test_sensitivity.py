@@ -57,9 +57,9 @@ def test_a_layer_that_was_not_calibrated_is_named(demo_tower: Any) -> None:
         layer_costs(demo_tower.model, Calibration(known, {}), SCHEMES["x86"], demo_tower.pictures[:2])
 
 
-def test_profiles_count_what_a_layer_computes(demo_tower: Any, costs: dict[str, float]) -> None:
+def test_profiles_count_what_a_layer_computes(demo_tower: Any) -> None:
     """65 tokens of 128 numbers, perceptrons of 512; the last block computes but one query, output and perceptron."""
-    profiles = layer_profiles("image", demo_tower.model, demo_tower.calibrations["x86"], costs, ("blocks.0.fc2",))
+    profiles = layer_profiles("image", demo_tower.model, demo_tower.calibrations["x86"])
     block = {"attn.qkv": 65 * 128 * 384, "attn.out": 65 * 128 * 128, "fc1": 65 * 128 * 512, "fc2": 65 * 512 * 128}
     last = {
         "attn.query": 128 * 128, "attn.key_value": 65 * 128 * 256, "attn.out": 128 * 128, "fc1": 128 * 512,
@@ -70,10 +70,6 @@ def test_profiles_count_what_a_layer_computes(demo_tower: Any, costs: dict[str, 
     assert {profile.layer: profile.multiply_adds for profile in profiles} == expected
     sizes = {profile.layer: profile.weight_bytes for profile in profiles}
     assert (sizes["blocks.3.attn.key_value"], sizes["blocks.1.fc1"]) == (4 * 128 * 256, 4 * 128 * 512)
-    assert [profile.layer for profile in profiles if profile.in_float] == ["blocks.0.fc2"]
-    assert {profile.layer: profile.cost for profile in profiles} == costs
-    unmeasured = layer_profiles("image", demo_tower.model, demo_tower.calibrations["x86"], {}, ())
-    assert {profile.cost for profile in unmeasured} == {None}
     assert all(np.isfinite(profile.snr_db) and profile.snr_db > 15 for profile in profiles)
 
 
@@ -92,7 +88,7 @@ def test_costs_of_convolutions_are_those_of_quantizing_each_alone(tiny_network: 
 
 def test_profiles_count_what_a_convolution_computes_at_all_its_positions(tiny_network: Any) -> None:
     """64 pixels: the stem's maps are 32 or 16 wide, those of the first stage 16, of the next 8."""
-    profiles = layer_profiles("image", tiny_network.model, tiny_network.calibrations["x86"], {}, ())
+    profiles = layer_profiles("image", tiny_network.model, tiny_network.calibrations["x86"])
     counts = {profile.layer: profile.multiply_adds for profile in profiles}
     if "stem.conv2" in counts:
         assert counts["stem.conv2"] == 32 * 32 * 16 * 16 * 9

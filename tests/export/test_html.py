@@ -58,7 +58,7 @@ def tower(latency: float) -> TowerReport:
 
 CHANGES = (AnswerChange("cat", "cat", "dog", 5), AnswerChange("eel", "dog", "eel", 3), AnswerChange("a", "b", "c", 1))
 LAYERS = tuple(
-    LayerProfile("image", f"blocks.{i}.fc1", 20.0 + i, 0.001 * i if i else None, i == 2, 1000, 4_000_000)
+    LayerProfile("image", f"blocks.{i}.fc1", 20.0 + i, 1000, 4_000_000, 0.001 * i if i else None, i == 2)
     for i in range(4)
 )
 REPORT = Report(

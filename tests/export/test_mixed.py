@@ -28,7 +28,7 @@ def test_fewest_finds_every_threshold_in_few_tries(most: int) -> None:
 
 
 def profile(name: str, cost: float | None, multiply_adds: int) -> LayerProfile:
-    return LayerProfile("image", name, 30.0, cost, False, multiply_adds, 4 * multiply_adds)
+    return LayerProfile("image", name, 30.0, multiply_adds, 4 * multiply_adds, cost)
 
 
 def test_the_dearest_layers_come_first_up_to_half_of_the_work() -> None:
