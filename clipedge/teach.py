@@ -103,10 +103,14 @@ def _name(index: int, before: int) -> str:
 
 
 def _other_texts(bank: PromptBank, label: str) -> Floats:
-    """The rows (L, D) of all labels but this one as they were before anything was taught: the order does not matter."""
+    """The rows (L, D) of all labels but this one as they were before anything was taught: the order does not matter.
+
+    Negatives are among them: the more texts, the better they say in which directions labels differ.
+    """
     taught = {one.label: one.text_row for one in bank.taught.classes} if bank.taught else {}
     rows = [taught.get(name, row) for name, row in zip(bank.labels, bank.label_embeds, strict=True) if name != label]
-    texts = [row for row in rows if row is not None]
+    negatives = () if bank.negative_embeds is None else tuple(bank.negative_embeds)
+    texts = [*(row for row in rows if row is not None), *negatives]
     if not texts:
         raise UsageError(
             f"{label!r} would be the only label with a text: examples say what a class is only beside another one; "

@@ -271,6 +271,18 @@ def test_negatives_and_a_taught_class_stand_in_one_file(tmp_path: Path) -> None:
     assert file_of(forget(loaded, "new"), tmp_path) == file_of(bank(**NEGATIVES), tmp_path)
 
 
+def test_negatives_say_as_much_about_how_labels_differ_as_labels_do() -> None:
+    whole = bank()
+    few = dataclasses.replace(
+        whole,
+        labels=whole.labels[:3],
+        label_embeds=whole.label_embeds[:3],
+        negatives=whole.labels[3:],
+        negative_embeds=whole.label_embeds[3:],
+    )
+    np.testing.assert_array_equal(taught(base=few).label_embeds[-1], taught(base=whole).label_embeds[-1])
+
+
 def test_a_negative_cannot_be_taught() -> None:
     with pytest.raises(UsageError, match="nothing"):
         taught("nothing", base=bank(**NEGATIVES))
