@@ -13,8 +13,9 @@ Floats = npt.NDArray[np.float64]
 
 # A text counts as much as this multiple of its label's pictures while they are all answered wrong. With the first the
 # rows hardly leave the texts, with the last the pictures alone decide.
-SHRINKAGES = (16.0, 4.0, 1.0, 0.25, 0.0625)
-STEPS = 60  # for each of them, from where the stronger one ended
+SHRINKAGES = (16.0, 4.0, 1.0, 0.25, 0.0625, 0.015625)
+STEPS = 60  # at most, for each of them, from where the stronger one ended
+ENOUGH = 1e-4  # a step that lowers the loss by no more than this share of it is the last
 
 
 def probe_path(pictures: LabelledEmbeds, start: Floats) -> list[Candidate]:
@@ -39,10 +40,13 @@ def _descend(pictures: LabelledEmbeds, texts: Floats, rows: Floats, shrinkage: f
     for _ in range(STEPS):
         moved = np.concatenate([normalised(rows[: pictures.labels] - step * slope), rows[pictures.labels :]])
         new_loss, new_slope = _penalised(pictures, texts, moved, shrinkage)
-        if new_loss < loss:
-            rows, loss, slope, step = moved, new_loss, new_slope, 1.5 * step
-        else:
+        if new_loss >= loss:
             step /= 2
+            continue
+        last = loss - new_loss <= ENOUGH * loss
+        rows, loss, slope, step = moved, new_loss, new_slope, 1.5 * step
+        if last:
+            break
     return rows
 
 

@@ -120,7 +120,7 @@ def test_from_shuffled_truths_nothing_is_learned() -> None:
     """With more directions than pictures a probe answers all it was trained on; held out, it is as good as chance."""
     embeds = texts([0.5, 0.5, 0.5])
     kept = 0
-    for seed in range(10):
+    for seed in range(4):
         images, truths = pictures(4, seed)
         tuned, tuning = tune_bank(bank_of(embeds), images, np.random.default_rng(seed).permutation(truths), embeds)
         kept += tuned.tuned is not None
@@ -131,7 +131,7 @@ def test_from_shuffled_truths_nothing_is_learned() -> None:
 def test_no_loss_is_kept() -> None:
     """Texts nearly as good as can be, and few pictures: whatever is kept is as good on many new ones."""
     new, new_truths = pictures(400, seed=99, noise=0.5)
-    for seed in range(12):
+    for seed in range(5):
         embeds = texts([0.05, 0.1, 0.05, 0.1], seed=seed)
         plain = bank_of(embeds)
         tuned, _ = tune_bank(plain, *pictures(4, seed, noise=0.5), embeds)
@@ -256,9 +256,11 @@ def test_the_less_it_is_held_back_the_farther_a_probe_goes_from_the_text() -> No
     assert right_answers(some, path[-1].rows).mean() == 1
     for candidate in path:
         np.testing.assert_array_equal(candidate.rows[LABELS:], start[LABELS:])
-    # The strongest shrinkage has a minimum that gradient descent reaches.
-    _, slope = _penalised(some, start, path[1].rows, SHRINKAGES[0])
-    assert np.abs(slope).max() < 1e-3
+    for shrinkage, candidate in zip(SHRINKAGES, path[1:], strict=True):
+        before, after = (
+            np.linalg.norm(_penalised(some, start, rows, shrinkage)[1]) for rows in (start, candidate.rows)
+        )
+        assert after < 0.1 * before  # near the minimum, where it is 0
 
 
 def test_each_round_adds_the_template_with_which_most_answers_are_right() -> None:
