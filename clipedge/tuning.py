@@ -159,7 +159,7 @@ def _fit(path: Path, pictures: LabelledEmbeds, start: Floats) -> Candidate:
         rows = [candidate.rows for candidate in path(others, start)]
         scores.append([(right_answers(held, one).sum(), len(fold) * mean_log_loss(held, one)) for one in rows])
     hits, losses = np.sum(scores, axis=0).T
-    return path(pictures, start)[np.lexsort((losses, -hits))[0]]
+    return path(pictures, start)[int(np.lexsort((losses, -hits))[0])]
 
 
 def _judge(
