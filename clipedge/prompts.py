@@ -20,8 +20,9 @@ from clipedge.errors import BundleError, UsageError
 from clipedge.manifest import Manifest
 from clipedge.taught import Taught, read_taught, taught_tensors
 from clipedge.text import DEFAULT_TEMPLATES, fill_template
+from clipedge.tuned import Tuned
 
-__all__ = ["PromptBank", "build_bank"]
+__all__ = ["PromptBank", "build_bank", "template_embeds"]
 
 FORMAT = "clipedge-prompt-bank"
 FORMAT_VERSION = 1
@@ -33,12 +34,14 @@ class PromptBank:
     """The text side of a classifier.
 
     ``label_embeds`` is (labels, D) float32, L2-normalised; row i is the ensemble of all templates for
-    ``labels[i]``. The logit of an image embedding v is ``logit_scale * (v . row) + logit_bias``; ``activation``
-    makes probabilities of the logits. ``space_id`` names the model whose image embeddings may be compared.
+    ``labels[i]``; a template that counts twice is in ``templates`` twice. The logit of an image embedding v is
+    ``logit_scale * (v . row) + logit_bias``; ``activation`` makes probabilities of the logits. ``space_id`` names the
+    model whose image embeddings may be compared.
     ``synonyms`` are the texts that stand for a label in place of its name. ``negatives`` with ``negative_embeds``
     (negatives, D) float32 are what "none of these" looks like, or () and None. ``rule`` is how probabilities become
     answers, where that was fitted.
-    ``taught`` says which rows were made of example pictures (``clipedge.teach``), and how to undo that.
+    ``taught`` says which rows were made of example pictures (``clipedge.teach``), and how to undo that; ``tuned``
+    whether templates were chosen or label rows moved on pictures (``clipedge.tuning``).
     """
 
     label_embeds: npt.NDArray[np.float32]
@@ -53,6 +56,7 @@ class PromptBank:
     negative_embeds: npt.NDArray[np.float32] | None = None
     rule: DecisionRule | None = None
     taught: Taught | None = None
+    tuned: Tuned | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the bank as one safetensors file; an earlier file is replaced in one step."""
@@ -76,6 +80,8 @@ class PromptBank:
             tensors[NEGATIVE_TENSOR] = np.ascontiguousarray(self.negative_embeds)
         if self.rule is not None:
             header["decision"] = asdict(self.rule)
+        if self.tuned is not None:
+            header["tuned"] = asdict(self.tuned)
         if self.taught:  # a clipedge that knows nothing of this part reads the taught rows as any others
             header["taught"], taught = taught_tensors(self.taught)
             tensors.update(taught)
@@ -139,6 +145,7 @@ class PromptBank:
             negatives=negatives,
             negative_embeds=negative_embeds,
             rule=DecisionRule.from_document(header["decision"], len(labels)) if "decision" in header else None,
+            tuned=Tuned.from_document(header["tuned"]) if "tuned" in header else None,
         )
 
 
@@ -199,7 +206,9 @@ def build_bank(
     if not templates:
         raise UsageError('no templates: give at least one, such as "a photo of a {}."')
     synonyms = _checked_synonyms(synonyms or {}, names)
-    embeds = _ensembles(encode_text, [synonyms.get(name, (name,)) for name in names], templates)
+    groups = [synonyms.get(name, (name,)) for name in names]
+    means = _template_embeds(encode_text, groups, templates).mean(axis=1)
+    embeds = np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))
     return PromptBank(
         label_embeds=embeds[: len(labels)],
         labels=tuple(labels),
@@ -214,16 +223,28 @@ def build_bank(
     )
 
 
-def _ensembles(
+def template_embeds(
+    encode_text: Callable[[Sequence[str]], npt.NDArray[np.float32]], bank: PromptBank
+) -> npt.NDArray[np.float32]:
+    """(labels + negatives, templates, D) float32: the texts of a bank made of them, in each of its templates.
+
+    A row is the mean of a label's synonyms, and of length 1 only without any.
+    """
+    groups = [bank.synonyms.get(name, (name,)) for name in (*bank.labels, *bank.negatives)]
+    return _template_embeds(encode_text, groups, bank.templates)
+
+
+def _template_embeds(
     encode_text: Callable[[Sequence[str]], npt.NDArray[np.float32]],
     groups: Sequence[Sequence[str]],
     templates: Sequence[str],
 ) -> npt.NDArray[np.float32]:
-    """(groups, D): the normalised mean of a group's texts in all templates."""
-    prompts = [fill_template(template, text) for texts in groups for text in texts for template in templates]
-    ends = np.cumsum([len(texts) * len(templates) for texts in groups])
-    means = np.stack([rows.mean(axis=0) for rows in np.split(encode_text(prompts), ends[:-1])])
-    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))
+    """(groups, templates, D): the mean of a group's texts in each template."""
+    prompts = tuple(fill_template(template, text) for texts in groups for text in texts for template in templates)
+    embeds = encode_text(prompts)
+    ends = np.cumsum([len(texts) for texts in groups])
+    parts = np.split(embeds.reshape(-1, len(templates), embeds.shape[1]), ends[:-1])
+    return np.stack([part.mean(axis=0) for part in parts])
 
 
 def _checked_synonyms(synonyms: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""clipedge prompts BUNDLE --labels a,b --output FILE | --name NAME [--fit DIR]"""
+"""clipedge prompts BUNDLE --labels a,b | --bank NAME --output FILE | --name NAME [--tune DIR] [--fit DIR]"""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from clipedge.cli.options import (
     labels_from,
     lines_of,
     open_clip,
+    prompt_bank,
 )
+from clipedge.cli.prompt_lines import fit_lines, tuning_lines
 from clipedge.errors import UsageError
-from clipedge.examples import embed_examples
+from clipedge.examples import Examples, embed_examples
 from clipedge.fitting import Fit, check_fit, fit_rule
 from clipedge.folders import PictureFolder, read_folder
 from clipedge.model import Clip
-from clipedge.prompts import PromptBank
+from clipedge.prompts import PromptBank, template_embeds
 from clipedge.templates import TEMPLATE_SETS, template_set
 from clipedge.text import DEFAULT_TEMPLATES
+from clipedge.tuning import Tuning, check_tuning, tune_bank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='lines "label: text, text": the texts that stand for a label in place of its name',
     )
     parser.add_argument("--negatives", metavar="C,D|FILE", help='what "none of these" looks like, as --labels')
+    parser.add_argument("--bank", help="a bank to tune or fit, in place of --labels: its name, or its file")
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--output", metavar="FILE", help="the bank's file")
     place.add_argument("--name", help="keep the bank in the bundle under this name")
+    parser.add_argument(
+        "--tune",
+        metavar="DIR",
+        help="choose among the templates and tune the label embeddings on pictures in sub-folders named for the "
+        "labels; what does not help on held-out ones is not kept",
+    )
     _add_fit_options(parser)
     add_picture_options(parser)
     add_engine_options(parser)
@@ -60,46 +70,95 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     labels = labels_from(arguments.labels)
-    if labels is None:
-        raise UsageError("--labels is missing: write --labels cat,dog or name a file with one a line")
-    if not arguments.fit and (arguments.unknown or arguments.recall is not None or arguments.multi_label):
-        raise UsageError("--unknown, --recall and --multi-label are for a fit: name its pictures with --fit DIR")
-    pictures = read_folder(arguments.fit) if arguments.fit else None
+    _check(arguments, labels)
+    tuned_on = read_folder(arguments.tune) if arguments.tune else None
+    fitted_on = read_folder(arguments.fit) if arguments.fit else None
+    if tuned_on is not None and fitted_on is not None:
+        _check_apart(tuned_on, fitted_on)
     clip = open_clip(arguments, arguments.bundle)
     path = _place(clip, arguments)
-    bank = clip.prompt_bank(
+    bank = _bank(clip, labels, arguments)
+    facts: dict[str, Any] = {"bank": str(path)}
+    lines: list[str] = []
+    unreadable: list[str] = []
+    if tuned_on is not None:
+        candidates = bank.templates
+        bank, tuning, broken = _tune(clip, bank, tuned_on, arguments)
+        facts["tuning"] = {"templates": candidates, **asdict(tuning)}
+        lines += tuning_lines(tuning, candidates)
+        unreadable += broken
+    if fitted_on is not None:
+        bank, fit, broken = _fit(clip, bank, fitted_on, arguments)
+        facts["fit"] = asdict(fit)
+        lines += fit_lines(fit)
+        unreadable += broken
+    if lines:
+        facts["unreadable"] = unreadable
+        lines += [f"  not readable, left out: {line}" for line in unreadable]
+    bank.save(path)
+    if arguments.json:
+        print_json({**facts, **_facts(bank)})
+    else:
+        templates = len(set(bank.templates))
+        print(f"{path}: {len(bank.labels)} labels, {len(bank.negatives)} negatives, {templates} templates")
+        print("".join(f"{line}\n" for line in lines), end="")
+    return 0
+
+
+def _check(arguments: argparse.Namespace, labels: list[str] | None) -> None:
+    """What is wrong whatever the files hold."""
+    if labels is None and not arguments.bank:
+        raise UsageError("--labels is missing: write --labels cat,dog or name a file with one a line")
+    texts = (labels, arguments.template, arguments.templates, arguments.synonyms, arguments.negatives)
+    if arguments.bank and any(texts):
+        raise UsageError("--bank has its labels and texts in it: give it alone, or make another bank with --labels")
+    if arguments.bank and not (arguments.tune or arguments.fit):
+        raise UsageError("--bank is a bank to tune or fit: name pictures with --tune DIR or --fit DIR")
+    for_unknown = arguments.unknown and not arguments.tune
+    if not arguments.fit and (for_unknown or arguments.recall is not None or arguments.multi_label):
+        raise UsageError(
+            "--unknown, --recall and --multi-label are for a fit (--unknown for --tune, too): name its pictures with "
+            "--fit DIR"
+        )
+
+
+def _check_apart(tuned_on: PictureFolder, fitted_on: PictureFolder) -> None:
+    shared = {path.resolve() for path in tuned_on.paths} & {path.resolve() for path in fitted_on.paths}
+    if shared:
+        raise UsageError(
+            f"--tune and --fit share {len(shared)} pictures, such as {min(shared)}: labels tuned on a picture are too "
+            "sure of it to fit thresholds on; divide the pictures between two folders"
+        )
+
+
+def _bank(clip: Clip, labels: list[str] | None, arguments: argparse.Namespace) -> PromptBank:
+    """The bank before tuning and fitting."""
+    if labels is None:
+        return clip.classifier(prompt_bank(clip, arguments)).bank  # which refuses another model's bank
+    return clip.prompt_bank(
         labels,
         _templates(arguments),
         synonyms=_synonyms(arguments.synonyms),
         negatives=labels_from(arguments.negatives, "--negatives") or (),
     )
-    facts: dict[str, Any] = {"bank": str(path)}
-    lines: list[str] = []
-    if pictures is not None:
-        bank, fit, unreadable = _fit(clip, bank, pictures, arguments)
-        facts |= {"fit": asdict(fit), "unreadable": unreadable}
-        lines = [*_fit_lines(fit), *(f"  not readable, left out: {line}" for line in unreadable)]
-    bank.save(path)
-    if arguments.json:
-        print_json({**facts, **_facts(bank)})
-    else:
-        print(f"{path}: {len(bank.labels)} labels, {len(bank.negatives)} negatives, {len(bank.templates)} templates")
-        print("".join(f"{line}\n" for line in lines), end="")
-    return 0
+
+
+def _tune(
+    clip: Clip, bank: PromptBank, pictures: PictureFolder, arguments: argparse.Namespace
+) -> tuple[PromptBank, Tuning, tuple[str, ...]]:
+    check_tuning(bank)
+    examples = _embed(clip, bank, pictures, arguments)
+    choice = not arguments.bank and len(bank.templates) > 1
+    texts = template_embeds(clip.encode_text, bank) if choice else None
+    bank, tuning = tune_bank(bank, examples.image_embeds, examples.truths, texts)
+    return bank, tuning, examples.unreadable
 
 
 def _fit(
     clip: Clip, bank: PromptBank, pictures: PictureFolder, arguments: argparse.Namespace
 ) -> tuple[PromptBank, Fit, tuple[str, ...]]:
     check_fit(bank, arguments.multi_label, arguments.recall)
-    total = len(pictures.paths)
-
-    def show(done: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{done} of {total} pictures", end="\n" if done == total else "", file=sys.stderr)
-
-    unknown = (arguments.unknown or "none").replace("_", " ")  # as names of sub-folders are read
-    examples = embed_examples(clip.encode_image, pictures, bank.labels, unknown, show)
+    examples = _embed(clip, bank, pictures, arguments)
     bank, fit = fit_rule(
         bank,
         examples.image_embeds,
@@ -111,27 +170,15 @@ def _fit(
     return bank, fit, examples.unreadable
 
 
-def _fit_lines(fit: Fit) -> list[str]:
-    (loss, new_loss), (error, new_error) = fit.log_loss, fit.calibration_error
-    kept = "kept" if fit.temperature_kept else "NOT KEPT, it does not lower both"
-    lines = [
-        f"  fitted on {fit.fitted_on} pictures, judged on {fit.held_out} others:",
-        f"  temperature {fit.temperature:.3g}, {kept}: "
-        f"log loss {loss:.3f} -> {new_loss:.3f}, calibration error {error:.3f} -> {new_error:.3f}",
-        f"  thresholds {'NOT KEPT: ' + fit.thresholds_refused if fit.thresholds_refused else 'kept'}",
-    ]
-    if fit.roc is not None:
-        plain = "" if fit.plain_roc is None else f", plain maximum probability {fit.plain_roc.area:.3f}"
-        lines.append(f"  known from unknown, area under the ROC curve: {fit.roc.area:.3f}{plain}")
-    rules = {"without a fit": fit.before, "plain maximum probability": fit.plain, "fitted": fit.after}
-    for name, quality in rules.items():
-        if quality is None:
-            continue
-        unknown = "" if quality.unknown_answered is None else f", of unknown answered {quality.unknown_answered:7.2%}"
-        lines.append(
-            f"    {name:26} right {quality.right:7.2%}, wrong {quality.wrong:7.2%}{unknown}, F1 {quality.f1:.3f}"
-        )
-    return lines
+def _embed(clip: Clip, bank: PromptBank, pictures: PictureFolder, arguments: argparse.Namespace) -> Examples:
+    total = len(pictures.paths)
+
+    def show(done: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done} of {total} pictures", end="\n" if done == total else "", file=sys.stderr)
+
+    unknown = (arguments.unknown or "none").replace("_", " ")  # as names of sub-folders are read
+    return embed_examples(clip.encode_image, pictures, bank.labels, unknown, show)
 
 
 def _templates(arguments: argparse.Namespace) -> tuple[str, ...]:
@@ -179,5 +226,6 @@ def _facts(bank: PromptBank) -> dict[str, object]:
         "templates": bank.templates,
         "synonyms": dict(bank.synonyms),
         "space_id": bank.space_id,
+        "tuned": None if bank.tuned is None else asdict(bank.tuned),
         "decision": None if bank.rule is None else asdict(bank.rule),
     }

@@ -12,7 +12,7 @@ import pytest
 
 from clipedge.classify import Classifier
 from clipedge.errors import UsageError
-from clipedge.evaluate import evaluate, wilson_interval
+from clipedge.evaluate import evaluate, paired_interval, wilson_interval
 from clipedge.folders import read_folder
 from clipedge.images import Images, open_rgb
 from clipedge.prompts import PromptBank
@@ -126,3 +126,22 @@ def test_wilson_bounds_are_where_the_score_test_just_rejects(hits: int, trials: 
     for bound in wilson_interval(hits, trials):
         assert abs(share - bound) == pytest.approx(1.96 * math.sqrt(max(bound * (1 - bound), 0) / trials), abs=1e-9)
         assert 0 <= bound <= 1
+
+
+def test_a_paired_interval_is_walds_with_half_a_trial_more_in_each_cell() -> None:
+    for gained, lost, trials in ((5, 0, 20), (0, 0, 7), (120, 80, 1000), (3, 3, 6)):
+        values = [1.0] * gained + [-1.0] * lost + [0.0] * (trials - gained - lost)
+        weights = [1.0] * trials + [0.5, 0.5, 1.0]  # half right at first, half at last, and twice half unchanged
+        values = np.array([*values, 1.0, -1.0, 0.0])
+        mean = np.average(values, weights=weights)
+        deviation = math.sqrt(np.average((values - mean) ** 2, weights=weights) / (trials + 2))
+        low, high = paired_interval(gained, lost, trials)
+        assert (low, high) == pytest.approx((mean - 1.96 * deviation, mean + 1.96 * deviation))
+        assert paired_interval(lost, gained, trials) == pytest.approx((-high, -low))
+
+
+def test_a_paired_interval_of_nothing_changed_has_a_width() -> None:
+    assert paired_interval(4, 0, 20)[0] < 0 < paired_interval(5, 0, 20)[0]  # where the sign test is at 0.06 and 0.03
+    assert paired_interval(2, 0, 2)[0] >= -1
+    low, high = paired_interval(0, 0, 50)
+    assert low == -high < 0

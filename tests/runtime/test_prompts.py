@@ -20,6 +20,7 @@ from clipedge.decisions import DecisionRule
 from clipedge.errors import BundleError, UsageError
 from clipedge.manifest import Manifest
 from clipedge.prompts import PromptBank, build_bank
+from clipedge.tuned import Tuned
 
 LABELS = ("cat", "dog", "naïve 図")
 TEMPLATES = ("a photo of a {}.", "{}", "{} {{x}}")
@@ -39,6 +40,7 @@ WITH_NEGATIVES = dataclasses.replace(
     negatives=("floor", "wall"),
     negative_embeds=unit_rows(2, seed=1),
     rule=DecisionRule(1.5, (0.5, 0.0, 1.0), True, "int8.x86"),
+    tuned=Tuned(("templates", "label embeddings"), 48, (0.5, 0.75)),
 )
 OLD_FIELDS = ("labels", "templates", "logit_scale", "logit_bias", "activation", "space_id")
 
@@ -165,6 +167,7 @@ def test_a_bank_written_before_there_were_negatives_is_read(tmp_path: Path) -> N
     found = PromptBank.load(write(tmp_path / "bank.safetensors", unit_rows(3), header()))
     assert found.labels == LABELS
     assert (found.negatives, found.negative_embeds, dict(found.synonyms)) == ((), None, {})
+    assert (found.rule, found.taught, found.tuned) == (None, None, None)
 
 
 def test_a_bank_without_negatives_is_written_as_before(tmp_path: Path) -> None:
@@ -259,6 +262,8 @@ def test_a_bank_that_cannot_be_right_is_refused(
         (header(synonyms=["cat"]), {}, "synonyms: expected"),
         (header(synonyms={"cow": ["calf"]}), {}, "synonyms: expected"),
         (header(synonyms={"cat": "kitten"}), {}, "cat: expected a list of texts"),
+        (header(tuned=[]), {}, "tuned: expected an object"),
+        (header(tuned={"kept": ["templates"]}), {}, "its header has no 'pictures'"),
         (header(decision=[]), {}, "decision: expected an object"),
         (header(decision={"temperature": 1}), {}, "its header has no 'thresholds'"),
         (header(decision={"temperature": 1, "thresholds": [1]}), {}, "thresholds: expected none or 3"),
