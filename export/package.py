@@ -32,7 +32,7 @@ def write_goldens(folder: Path, towers: Mapping[str, PreparedTower]) -> None:
     tensors = {}
     for name, tower in towers.items():
         inputs_name, embeds_name = TENSORS[name]
-        tensors[inputs_name] = np.ascontiguousarray(tower.golden_inputs)
+        tensors.setdefault(inputs_name, np.ascontiguousarray(tower.golden_inputs))  # patches: of the first pictures
         tensors[embeds_name] = np.ascontiguousarray(tower.embeds[: len(tower.golden_inputs)])
     # Not save_file, which makes files that only their owner can read.
     (folder / GOLDEN_NAME).write_bytes(save(tensors))
