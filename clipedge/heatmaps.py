@@ -95,4 +95,4 @@ def _weights(pixels: int, cells: int, start: float, stop: float) -> Floats:
     centre = np.clip(place - 0.5, 0, cells - 1)
     weights = np.maximum(1 - np.abs(centre[:, None] - np.arange(cells)), 0)
     weights[(place < 0) | (place > cells)] = np.nan
-    return weights.astype(np.float32)
+    return np.asarray(weights, np.float32)

@@ -54,12 +54,13 @@ def golden_cosines(engine: Engine, path: Path, tower: str, count: int | None = N
         with safe_open(path, framework="numpy") as golden:
             expected = golden.get_tensor(embeds_name)
             stored = golden.get_slice(input_name)
-            rows, inputs = stored.get_shape()[:1], stored[: expected.shape[0] if count is None else count]
+            pictures = list(expected.shape[:1])
+            rows, inputs = stored.get_shape()[:1], stored[: pictures[0] if count is None else count]
     except (SafetensorError, IndexError, TypeError, AttributeError) as error:  # the last ones: odd shapes and dtypes
         raise BundleError(f"{path} cannot be read ({error}): copy or export the bundle again") from None
     dense = tower == "dense"
-    fits = rows >= [len(expected)] if dense else rows == [len(expected)]
-    if expected.ndim != (4 if dense else 2) or not fits or len(expected) == 0:
+    fits = rows >= pictures if dense else rows == pictures
+    if expected.ndim != (4 if dense else 2) or not fits or pictures == [0]:
         raise BundleError(
             f"{path} should hold {'patch embeddings of its first inputs' if dense else 'as many inputs as embeddings'} "
             f"for the {tower} tower, found {rows} and {list(expected.shape)}: export the bundle again"

@@ -7,8 +7,10 @@ import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import save
 
 import clipedge
@@ -29,7 +31,7 @@ TOKENIZER_NAME = "tokenizer.json"
 
 def write_goldens(folder: Path, towers: Mapping[str, PreparedTower]) -> None:
     """Save the golden inputs of each tower with the source model's embeddings."""
-    tensors = {}
+    tensors: dict[str, npt.NDArray[Any]] = {}
     for name, tower in towers.items():
         inputs_name, embeds_name = TENSORS[name]
         tensors.setdefault(inputs_name, np.ascontiguousarray(tower.golden_inputs))  # patches: of the first pictures

@@ -77,7 +77,7 @@ class DenseTower(Tower):
         for block in self.blocks:
             hidden = block(hidden, position, None)
         embeds: torch.Tensor = self.projection(self.norm_post(self.contributions(self.norm(hidden))))
-        return F.normalize(embeds, dim=-1).unflatten(1, (self.grid, self.grid))
+        return F.normalize(embeds, dim=-1).reshape(-1, self.grid, self.grid, self.embed_dim)
 
 
 def dense_tower(tower: ImageTower) -> DenseTower:

@@ -16,6 +16,7 @@ from clipedge.errors import BackendError, BundleError, SpaceError, UsageError
 from clipedge.heatmaps import Heatmap, label_map, seen_region
 from clipedge.manifest import Preprocessing
 from clipedge.prompts import PromptBank
+from clipedge.selftest import GOLDEN_NAME, golden_cosines
 
 CROP = Preprocessing(64, 64, "shortest-edge", 64, "bicubic", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 SQUASH = replace(CROP, resize="squash")
@@ -127,3 +128,12 @@ def test_an_engine_that_gives_wrong_patches_is_refused(
     monkeypatch.setattr(type(clip.image_engine), "__call__", lambda self, batch: right(self, batch)[..., ::-1])
     with pytest.raises(BackendError, match="gives wrong numbers with the dense tower"):
         _ = clip.dense_engine
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("variant", ["fp32", "int8.x86"])
+def test_every_engine_gives_the_proven_patches(demo_bundle_dense: Path, backend: str, variant: str) -> None:
+    clip = clipedge.load(demo_bundle_dense, backend=backend, variant=variant)
+    cosines = golden_cosines(clip.dense_engine, clip.bundle.checked_file(GOLDEN_NAME), "dense")
+    assert len(cosines) == 64
+    assert np.median(cosines) > (0.99999 if variant == "fp32" else 0.985)
