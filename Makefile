@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean
+.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -58,6 +58,10 @@ bench-few-shot: $(VENV)/.export  ## classes taught by a few pictures: benchmarks
 
 bench-prompts: $(VENV)/.export  ## badly worded labels, tuned on a few pictures: benchmarks/results/prompt_tuning.md, .json
 	$(BIN)/python benchmarks/prompt_tuning.py
+
+bench-heatmaps: $(VENV)/.export  ## where in the picture a label is: benchmarks/results/pointing_game.md, dense_forms.md, .json
+	$(BIN)/python benchmarks/dense_forms.py
+	$(BIN)/python benchmarks/pointing_game.py
 
 bench-retrieval: $(VENV)/.test  ## exact search and graph over clustered vectors: recall, milliseconds, memory
 	$(BIN)/python benchmarks/retrieval.py

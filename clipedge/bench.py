@@ -51,7 +51,7 @@ def tower_latencies(folder: str, variant: str | None = None, backend: str | None
     clip = load(folder, variant=variant, backend=backend)
     latencies: dict[str, Latency] = {}
     for tower in sorted({variant.tower for variant in clip.manifest.variants}):
-        engine = clip.image_engine if tower == "image" else clip.text_engine
+        engine = clip.engine(tower)
         with safe_open(clip.bundle.checked_file(GOLDEN_NAME), framework="numpy") as golden:
             one = golden.get_slice(TENSORS[tower][0])[:1]
         latencies[tower] = measure(lambda engine=engine, one=one: engine(one))  # type: ignore[misc]

@@ -32,7 +32,7 @@ SCHEMA_VERSION = 1
 
 Precision = Literal["fp32", "fp16", "int8"]
 Target = Literal["x86", "arm", "tensorrt", "any"]
-TowerName = Literal["image", "text"]
+TowerName = Literal["image", "text", "dense"]
 # Pixels a side, numbers in an embedding, tokens: no model goes beyond, and a hostile manifest would fill the memory.
 Size = Annotated[int, range(1, 8193)]
 
@@ -91,7 +91,8 @@ class VariantProof:
 
     Cosines are between source and exported embeddings of the proof pictures (or texts); centred means after
     the mean source embedding was subtracted from both. ``golden_cosine`` is the centred cosine of the first
-    golden input alone, which every load measures again.
+    golden input alone, which every load measures again; of the tower "dense", which has an embedding for each patch,
+    its median over the patches.
     """
 
     engine: str
@@ -104,7 +105,11 @@ class VariantProof:
 
 @dataclass(frozen=True)
 class Variant:
-    """One tower in one precision for one kind of device."""
+    """One tower in one precision for one kind of device.
+
+    The tower "dense" is the image tower with an embedding for each patch: its output is (batch, rows, columns, D), and
+    the rows and columns of patches divide the tower's pixels evenly.
+    """
 
     tower: TowerName
     precision: Precision

@@ -16,7 +16,8 @@ from clipedge.backends import Engine, EngineOptions, open_engine
 from clipedge.bundle import Bundle, open_bundle
 from clipedge.classify import Classifier
 from clipedge.errors import BundleError, SpaceError, UsageError
-from clipedge.images import Images, Mode, as_list, check_mode
+from clipedge.heatmaps import Heatmap, label_map, seen_region
+from clipedge.images import ImageInput, Images, Mode, as_list, check_mode, open_rgb
 from clipedge.images import preprocess as to_pixels
 from clipedge.manifest import Manifest, TowerName, Variant
 from clipedge.prompts import PromptBank, build_bank
@@ -79,6 +80,16 @@ class Clip:
     def text_engine(self) -> Engine:
         return self._open("text")
 
+    @cached_property
+    def dense_engine(self) -> Engine:
+        return self._open("dense")
+
+    def engine(self, tower: TowerName) -> Engine:
+        """The engine of a tower by its name, opened and tested at its first use."""
+        if tower == "image":
+            return self.image_engine
+        return self.text_engine if tower == "text" else self.dense_engine
+
     @property
     def image_variant(self) -> str:
         """The image tower that runs: ``int8.x86``, ``fp32``."""
@@ -98,13 +109,31 @@ class Clip:
         them in ``clipedge.Frame.from_bgr``), or a ``clipedge.Frame``. Raises ImageError for what is none of these
         or cannot be read.
         """
-        pictures = as_list(images)
-        settings, threads = self.manifest.preprocessing, self.engine_options.threads
-        pieces = [
-            self.image_engine(to_pixels(pictures[i : i + BATCH], settings, self.preprocess, threads))
-            for i in range(0, len(pictures), BATCH)
-        ]
+        pieces = self._encoded(self.image_engine, images)
         return np.concatenate(pieces) if pieces else self._no_embeddings()
+
+    def encode_patches(self, images: Images) -> npt.NDArray[np.float32]:
+        """Embed the patches of one image or a sequence of them: (N, rows, columns, D) float32, L2-normalised.
+
+        Patches lie in the same space as texts: ``heatmap`` compares them with a label. Images are those of
+        ``encode_image``; the patches divide what the model's crop keeps of them. Raises BundleError if the bundle has
+        no dense output.
+        """
+        pieces = self._encoded(self.dense_engine, images)
+        sizes = choose_variant(self.bundle, "dense", self.variant).outputs[0].shape[1:]
+        none = np.empty((0, *(size for size in sizes if isinstance(size, int))), np.float32)
+        return np.concatenate([none, *pieces])
+
+    def heatmap(self, image: ImageInput, label: str, bank: PromptBank) -> Heatmap:
+        """How much each place of an image looks like ``label``, one of the bank's labels, rather than like the others.
+
+        Raises BundleError if the bundle has no dense output, SpaceError for a bank of another model, UsageError for a
+        label that the bank has not.
+        """
+        self._check_bank(bank)
+        picture = open_rgb(image)
+        grid = label_map(self.encode_patches([picture])[0], bank, label)
+        return Heatmap(label, grid, picture.size, seen_region(picture.size, self.manifest.preprocessing))
 
     def encode_text(self, texts: str | Sequence[str]) -> npt.NDArray[np.float32]:
         """Embed one text or a sequence of them: (N, D) float32, L2-normalised.
@@ -152,6 +181,17 @@ class Clip:
         if isinstance(labels, str):
             raise UsageError(f'labels are a list of texts, found the text {labels!r}; write ["{labels}"]')
         bank = labels if isinstance(labels, PromptBank) else self.prompt_bank(labels, templates)
+        self._check_bank(bank)
+        if bank.rule is not None and bank.rule.variant != self.image_variant:
+            warnings.warn(
+                f"the bank's decision rule was fitted with the image tower {bank.rule.variant!r}, and this is "
+                f"{self.image_variant!r}: its thresholds may be a little off; fit it again with this one",
+                stacklevel=2,
+            )
+        return Classifier(self.encode_image, bank, self.mean_image)
+
+    def _check_bank(self, bank: PromptBank) -> None:
+        """Raises SpaceError for a bank of another model, BundleError for one with embeddings of another width."""
         if bank.space_id != self.manifest.space_id:
             raise SpaceError(
                 f"the prompt bank was made for another model (space {bank.space_id[:12]}…) than this bundle's "
@@ -164,13 +204,6 @@ class Clip:
                 f"the prompt bank's embeddings have {width} numbers, this bundle's have {self.manifest.embedding_dim}: "
                 "the bank was altered; make it again"
             )
-        if bank.rule is not None and bank.rule.variant != self.image_variant:
-            warnings.warn(
-                f"the bank's decision rule was fitted with the image tower {bank.rule.variant!r}, and this is "
-                f"{self.image_variant!r}: its thresholds may be a little off; fit it again with this one",
-                stacklevel=2,
-            )
-        return Classifier(self.encode_image, bank, self.mean_image)
 
     def mean_image(self) -> npt.NDArray[np.float32]:
         """The mean embedding (D,) of the golden pictures: where this model's images lie, whatever they show."""
@@ -182,6 +215,15 @@ class Clip:
         engine = open_engine(path, variant, self.backend, self.engine_options)
         self_test(engine, self.bundle.checked_file(GOLDEN_NAME), variant)
         return engine
+
+    def _encoded(self, engine: Engine, images: Images) -> list[npt.NDArray[np.float32]]:
+        """What an engine makes of the images, batch by batch."""
+        pictures = as_list(images)
+        settings, threads = self.manifest.preprocessing, self.engine_options.threads
+        return [
+            engine(to_pixels(pictures[i : i + BATCH], settings, self.preprocess, threads))
+            for i in range(0, len(pictures), BATCH)
+        ]
 
     def _no_embeddings(self) -> npt.NDArray[np.float32]:
         return np.empty((0, self.manifest.embedding_dim), np.float32)
@@ -198,6 +240,11 @@ def choose_variant(bundle: Bundle, tower: TowerName, name: str | None) -> Varian
     Raises UsageError if there is none such, BundleError if the bundle lacks the tower.
     """
     variants = [variant for variant in bundle.manifest.variants if variant.tower == tower]
+    if not variants and tower == "dense":
+        raise BundleError(
+            f"{bundle.folder} has no dense output, which heatmaps are made of; export it again with "
+            "`clipedge export --dense`"
+        )
     if not variants:
         raise BundleError(f"{bundle.folder} has no {tower} tower; export it again with one, or use a prompt bank")
     here = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}.get(platform.machine().lower())

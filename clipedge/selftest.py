@@ -16,7 +16,11 @@ from clipedge.manifest import Variant
 __all__ = ["GOLDEN_NAME", "centred_cosines", "cosines", "golden_cosines", "golden_embeddings", "self_test"]
 
 GOLDEN_NAME = "golden.safetensors"
-TENSORS = {"image": ("pixels", "image_embeds"), "text": ("input_ids", "text_embeds")}
+TENSORS = {
+    "image": ("pixels", "image_embeds"),
+    "text": ("input_ids", "text_embeds"),
+    "dense": ("pixels", "patch_embeds"),
+}
 
 # How far the first golden's centred cosine may fall below what it was at export. Another engine, version or
 # instruction set rounds INT8 a little differently; a broken one misses by far more.
@@ -41,19 +45,25 @@ def centred_cosines(source: Floats, other: Floats, mean: Floats) -> Floats:
 
 
 def golden_cosines(engine: Engine, path: Path, tower: str, count: int | None = None) -> Floats:
-    """Centred cosines between the source model's embeddings and the engine's, of the first ``count`` goldens."""
+    """Centred cosines between the source model's embeddings and the engine's, of the first ``count`` goldens.
+
+    The tower "dense" has goldens for the first pictures alone, and a cosine for each of their patches.
+    """
     input_name, embeds_name = TENSORS[tower]
     try:
         with safe_open(path, framework="numpy") as golden:
             expected = golden.get_tensor(embeds_name)
             stored = golden.get_slice(input_name)
-            rows, inputs = stored.get_shape()[:1], stored[:count]
+            pictures = list(expected.shape[:1])
+            rows, inputs = stored.get_shape()[:1], stored[: pictures[0] if count is None else count]
     except (SafetensorError, IndexError, TypeError, AttributeError) as error:  # the last ones: odd shapes and dtypes
         raise BundleError(f"{path} cannot be read ({error}): copy or export the bundle again") from None
-    if expected.ndim != 2 or rows != [len(expected)] or rows == [0]:
+    dense = tower == "dense"
+    fits = rows >= pictures if dense else rows == pictures
+    if expected.ndim != (4 if dense else 2) or not fits or pictures == [0]:
         raise BundleError(
-            f"{path} should hold as many inputs as embeddings for the {tower} tower, found {rows} and "
-            f"{list(expected.shape)}: export the bundle again"
+            f"{path} should hold {'patch embeddings of its first inputs' if dense else 'as many inputs as embeddings'} "
+            f"for the {tower} tower, found {rows} and {list(expected.shape)}: export the bundle again"
         )
     # One at a time: that is what a camera does, and it bounds memory.
     found = np.concatenate([engine(inputs[i : i + 1]) for i in range(len(inputs))])
@@ -62,7 +72,9 @@ def golden_cosines(engine: Engine, path: Path, tower: str, count: int | None = N
             f"{engine.name} {engine.version}: expected embeddings {list(expected[:count].shape)} of the {tower} tower, "
             f"found {list(found.shape)}; export the bundle again"
         )
-    return centred_cosines(expected[:count], found, expected.mean(axis=0))
+    width = expected.shape[-1]
+    mean = expected.reshape(-1, width).mean(axis=0)
+    return centred_cosines(expected[:count].reshape(-1, width), found.reshape(-1, width), mean)
 
 
 def golden_embeddings(path: Path, tower: str) -> Floats:
@@ -81,10 +93,13 @@ def golden_embeddings(path: Path, tower: str) -> Floats:
 
 
 def self_test(engine: Engine, path: Path, variant: Variant) -> None:
-    """Run the first golden input. Raises BackendError for NaN, a constant, or an embedding that drifted."""
+    """Run the first golden input. Raises BackendError for NaN, a constant, or an embedding that drifted.
+
+    Of the tower "dense" the median over the patches counts.
+    """
     if variant.proof is None:
         raise BundleError(f"the {variant.tower} tower was exported without a proof: export the bundle again")
-    (found,) = golden_cosines(engine, path, variant.tower, count=1)
+    found = float(np.median(golden_cosines(engine, path, variant.tower, count=1)))
     expected = variant.proof.golden_cosine
     if not found >= expected - ALLOWED_DRIFT:  # `not >=`, so that NaN fails
         raise BackendError(

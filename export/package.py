@@ -7,8 +7,10 @@ import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import save
 
 import clipedge
@@ -29,10 +31,10 @@ TOKENIZER_NAME = "tokenizer.json"
 
 def write_goldens(folder: Path, towers: Mapping[str, PreparedTower]) -> None:
     """Save the golden inputs of each tower with the source model's embeddings."""
-    tensors = {}
+    tensors: dict[str, npt.NDArray[Any]] = {}
     for name, tower in towers.items():
         inputs_name, embeds_name = TENSORS[name]
-        tensors[inputs_name] = np.ascontiguousarray(tower.golden_inputs)
+        tensors.setdefault(inputs_name, np.ascontiguousarray(tower.golden_inputs))  # patches: of the first pictures
         tensors[embeds_name] = np.ascontiguousarray(tower.embeds[: len(tower.golden_inputs)])
     # Not save_file, which makes files that only their owner can read.
     (folder / GOLDEN_NAME).write_bytes(save(tensors))

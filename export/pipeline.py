@@ -13,6 +13,7 @@ from clipedge.bundle import MANIFEST_NAME, replacing_folder
 from clipedge.errors import GateError, UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, ModelSource, load_checkpoint
 from clipedge.export.checkpoints.licenses import find_license
+from clipedge.export.dense import check_dense, prepare_dense, prove_dense
 from clipedge.export.html import report_html
 from clipedge.export.layout import Layout, check_layout, to_huggingface
 from clipedge.export.material import Material, gather_material
@@ -52,6 +53,7 @@ def export(
     max_drop: float | None = None,
     calibration_cache: str | os.PathLike[str] | None = None,
     layout: Layout = "bundle",
+    dense: bool = False,
 ) -> Report:
     """Export ``model`` to a bundle at ``output`` and prove that it gives the same answers.
 
@@ -67,6 +69,8 @@ def export(
     the export may cost, in place of the gate's one; it takes labelled pictures. ``calibration_cache``: a file that
     keeps the calibration; if it exists and has what is needed, no calibration picture is looked at. ``layout``
     "huggingface" writes a folder in the hub's conventions instead of a bundle (``clipedge.export.layout``).
+    ``dense``: each variant also gets a graph of the pictures' patches, which heatmaps are made of
+    (``clipedge.export.dense``).
 
     An export that fails leaves nothing behind: what was at ``output`` stays. Raises GateError (which holds the
     report) if the exported model stays below the gate, CheckpointError or UsageError for input that cannot be used.
@@ -82,6 +86,8 @@ def export(
         )
         checkpoint = load_checkpoint(source)
         _warn_of_restrictions(checkpoint)
+        if dense:
+            check_dense(checkpoint, layout)
         needs_calibration = any(kind == "int8" for kind, _ in wanted)
         material = gather_material(
             checkpoint, "int8" if needs_calibration else "fp32", calibration_data, labels, templates
@@ -94,17 +100,20 @@ def export(
         texts = SourceTexts(checkpoint)
         sources = [image_source(checkpoint, pictures, proof), *([text_source(texts, material)] if text else [])]
         towers: dict[str, PreparedTower] = {source.name: prepare(source, folder) for source in sources}
+        patches = {"dense": prepare_dense(towers["image"], folder)} if dense else {}
         if len(proof.indices) < MIN_PROOF:
             raise UsageError(f"only {len(proof.indices)} of the proof pictures can be read: {proof.unreadable[0]}")
         _check_drop(max_drop, material, len(proof.indices))
         if text:
             (folder / TOKENIZER_NAME).write_bytes(checkpoint.tokenizer_json)
-        write_goldens(folder, towers)
+        write_goldens(folder, towers | patches)
         answers = _answers(folder, checkpoint, material, proof, texts, towers)
         proven = [prove_variant(towers, folder, *pair, calibrations, answers, gate) for pair in wanted]
+        for tower in patches.values():
+            proven = [prove_dense(found, towers["image"], tower, folder, calibrations, gate) for found in proven]
         manifest = _write_manifest(folder, checkpoint, proven, calibrations.sha256)
         carry_banks(Path(output), folder, manifest.space_id)
-        report = _reports(folder, checkpoint, manifest, towers, proven, calibrations, proof)
+        report = _reports(folder, checkpoint, manifest, towers | patches, proven, calibrations, proof)
         if not report.passed:
             raise GateError("; ".join(report.all_failures), report)
         _write_reports(folder, report)

@@ -41,7 +41,7 @@ Encoder = Callable[[npt.NDArray[Any]], Embeddings]
 
 @dataclass(frozen=True, eq=False)
 class SidesByInput:
-    """Embeddings (N, D) of the same N inputs by both models, and the first ``GOLDENS`` of the inputs themselves."""
+    """Embeddings (N, D) of the same N inputs (or of their patches) by both models, and the first of the inputs."""
 
     golden_inputs: npt.NDArray[Any]
     source: Embeddings
@@ -92,15 +92,16 @@ def tower_report(
 
 def variant_proof(engine: Engine, sides: SidesByInput, parity: Parity) -> VariantProof:
     """What the manifest says of a variant. The golden is run alone, as the self-test at load will run it."""
-    golden_mean = sides.source[: len(sides.golden_inputs)].mean(axis=0)
-    golden = centred_cosines(sides.source[:1], engine(sides.golden_inputs[:1]), golden_mean)
+    found = engine(sides.golden_inputs[:1]).reshape(-1, sides.source.shape[1])  # one embedding, or one for each patch
+    golden_mean = sides.source[: len(sides.golden_inputs) * len(found)].mean(axis=0)
+    golden = centred_cosines(sides.source[: len(found)], found, golden_mean)
     return VariantProof(
         engine=f"{engine.name} {engine.version}",
         samples=parity.samples,
         median_cosine=parity.median_cosine,
         median_centred_cosine=parity.median_centred_cosine,
         p1_centred_cosine=parity.p1_centred_cosine,
-        golden_cosine=float(golden[0]),
+        golden_cosine=float(np.median(golden)),
     )
 
 

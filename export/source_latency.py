@@ -14,7 +14,7 @@ import torch
 
 from clipedge.bench import Latency, measure
 from clipedge.export.checkpoints import Checkpoint, ModelSource, load_checkpoint
-from clipedge.export.towers import build_image_tower, build_text_tower
+from clipedge.export.towers import ImageTower, build_image_tower, build_text_tower, dense_tower
 
 __all__ = ["source_latency"]
 
@@ -23,8 +23,11 @@ def source_latency(checkpoint: Checkpoint, tower: str) -> Latency:
     """Latency of one input of zeros, whose values do not matter to a transformer's time."""
     size = checkpoint.image.image_size
     with torch.inference_mode():
-        if tower == "image":
+        if tower != "text":
             image_tower, pixels = build_image_tower(checkpoint), torch.zeros((1, size, size, 3), dtype=torch.uint8)
+            if tower == "dense" and isinstance(image_tower, ImageTower):
+                patches = dense_tower(image_tower)
+                return measure(lambda: patches(pixels))
             return measure(lambda: image_tower(pixels))
         text_tower, tokens = (
             build_text_tower(checkpoint),

@@ -24,7 +24,7 @@ from clipedge.export.verify import Gate, Parity, ZeroShot, compare_answers, comp
 from clipedge.manifest import Precision, Target, Variant
 from clipedge.prompts import PromptBank
 
-__all__ = ["Answers", "PreparedTower", "ProvenTower", "ProvenVariant", "prepare", "prove_variant"]
+__all__ = ["Answers", "PreparedTower", "ProvenTower", "ProvenVariant", "prepare", "prove_tower", "prove_variant"]
 
 BACKEND = "onnxruntime"  # in which exports are proven, whatever else is installed
 COST_INPUTS = 4  # inputs on which the layers' effects on the embedding are compared
@@ -107,7 +107,7 @@ def prove_variant(
             kept = keep_float.get(name, ())
             variant = write_variant(tower.source, tower.graph, folder, precision, target, found.get(name), kept)
             if (name, kept) not in proven:
-                proven[name, kept] = _prove(tower, variant, folder)
+                proven[name, kept] = prove_tower(tower, variant, folder)
             tried[name] = proven[name, kept]
         zero_shot = _zero_shot(tried, answers)
         failures = gate_failures({name: tower.parity for name, tower in tried.items()}, zero_shot, gate)
@@ -168,9 +168,13 @@ def _by_tower(layers: list[LayerProfile]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _prove(tower: PreparedTower, variant: Variant, folder: Path) -> ProvenTower:
+def prove_tower(tower: PreparedTower, variant: Variant, folder: Path) -> ProvenTower:
+    """Run what was written into ``folder`` over the proof inputs; a tower of patches is compared patch by patch."""
     engine = open_engine(folder / variant.files[0].path, variant, BACKEND)
-    sides = SidesByInput(tower.golden_inputs, tower.embeds, embed(engine, tower.source.proof))
+    source, exported = (
+        embeds.reshape(-1, embeds.shape[-1]) for embeds in (tower.embeds, embed(engine, tower.source.proof))
+    )
+    sides = SidesByInput(tower.golden_inputs, source, exported)
     return ProvenTower(variant, engine, sides, compare_embeddings(sides.source, sides.exported))
 
 

@@ -22,6 +22,19 @@ def demo_bundle_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _export(tmp_path_factory.mktemp("demo") / "demo-fp32", "fp32")
 
 
+@pytest.fixture(scope="session")
+def demo_bundle_dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration checkpoint with its patches, in INT8 and float32, calibrated and proven on few scenes."""
+    from clipedge.calibration.scenes import CLASS_NAMES, write_folder
+    from clipedge.export.pipeline import export
+
+    folder = tmp_path_factory.mktemp("dense")
+    write_folder(folder / "scenes", "calibration", 96, width=64, height=64)
+    options = {"calibration_data": folder / "scenes", "labels": CLASS_NAMES, "dense": True}
+    export(None, folder / "demo-dense", precision=("int8", "fp32"), **options)  # type: ignore[arg-type]
+    return folder / "demo-dense"
+
+
 def _export(output: Path, precision: str) -> Path:
     from clipedge.export.pipeline import export
 

@@ -50,7 +50,7 @@ class Engine(Protocol):
     arithmetic: str
 
     def __call__(self, batch: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        """(N, ...) inputs of the tower -> (N, D) L2-normalised embeddings."""
+        """(N, ...) inputs of the tower -> (N, D) L2-normalised embeddings; "dense": (N, rows, columns, D)."""
 
 
 Opener = Callable[[Path, Variant, EngineOptions], Engine]

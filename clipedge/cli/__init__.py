@@ -20,6 +20,7 @@ __all__ = ["main"]
 VERBS = {
     "export": "a checkpoint becomes a bundle, with its proof",
     "classify": "pictures against labels",
+    "explain": "where in a picture a label is: a heatmap, and boxes",
     "prompts": "labels, synonyms and negatives become a prompt bank: a classifier's text side in one file",
     "teach": "a class added to a prompt bank by a few pictures, or taken out again",
     "eval": "accuracy on a folder with one sub-folder for each class",

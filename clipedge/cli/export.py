@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_label_options(parser)
     add_model_options(parser)
+    parser.add_argument(
+        "--dense", action="store_true", help="add a graph of the pictures' patches, for heatmaps: clipedge explain"
+    )
     parser.add_argument("--no-text", action="store_true", help="leave the text tower out; prompt banks still work")
 
 
@@ -78,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
             max_drop=arguments.max_drop,
             calibration_cache=arguments.calibration_cache,
             layout=arguments.layout,
+            dense=arguments.dense,
         )
     except GateError as error:
         if arguments.json:

@@ -113,7 +113,7 @@ def _test_towers(clip: Clip) -> dict[str, dict[str, Any]]:
     """Run every golden input of each tower here; the lowest centred cosine with the source model."""
     tested: dict[str, dict[str, Any]] = {}
     for tower in sorted({variant.tower for variant in clip.manifest.variants}):
-        engine = clip.image_engine if tower == "image" else clip.text_engine
+        engine = clip.engine(tower)
         cosines = golden_cosines(engine, clip.bundle.checked_file(GOLDEN_NAME), tower)
         tested[tower] = {
             "variant": variant_name(choose_variant(clip.bundle, tower, clip.variant)),

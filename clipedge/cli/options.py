@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import PIL.Image
@@ -109,12 +110,17 @@ def prompt_bank(clip: Clip, arguments: argparse.Namespace) -> PromptBank:
     return clip.saved_bank(names[0])
 
 
-def save_sheet(sheet: PIL.Image.Image, file: str) -> None:
-    """Write what ``--sheet`` asked for."""
+def save_sheet(sheet: PIL.Image.Image, file: str, option: str = "--sheet") -> None:
+    """Write what ``option`` asked for; an earlier file is replaced in one step."""
+    path = Path(file)
+    staging = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        sheet.save(file)
+        sheet.save(staging)
+        staging.replace(path)
     except ValueError:
-        raise UsageError(f"--sheet {file}: the name has to end in .png or .jpg") from None
+        raise UsageError(f"{option} {file}: the name has to end in .png or .jpg") from None
+    finally:
+        staging.unlink(missing_ok=True)
 
 
 def _is_file(path: Path) -> bool:

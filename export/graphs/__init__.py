@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from clipedge.export.graphs.dense import write_dense_graph
 from clipedge.export.graphs.fastvit import write_fastvit_graph
 from clipedge.export.graphs.resnet import write_resnet_graph
 from clipedge.export.graphs.traced import write_traced_graph
@@ -18,7 +19,7 @@ from clipedge.export.towers import (
     TracedTextTower,
 )
 
-__all__ = ["write_image_graph", "write_text_graph"]
+__all__ = ["write_dense_graph", "write_image_graph", "write_text_graph"]
 
 
 def write_image_graph(tower: AnyImageTower, path: str | os.PathLike[str]) -> None:

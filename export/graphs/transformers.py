@@ -34,7 +34,7 @@ from clipedge.export.towers.text import HIDDEN, TextEmbedding, TextTower, attent
 from clipedge.export.towers.tower import Tower
 from clipedge.export.towers.vit import FoldedImageEmbedding, ImageTower
 
-__all__ = ["attention", "write_text_graph", "write_vit_graph"]
+__all__ = ["attention", "embeds", "image_embedding", "transformer_blocks", "write_text_graph", "write_vit_graph"]
 
 # (name of the new value, value (B * T, W)) -> the pooled tokens (B, W)
 TakeToken = Callable[[str, str], str]
@@ -54,11 +54,11 @@ def write_vit_graph(tower: ImageTower, path: str | os.PathLike[str]) -> None:
         by_sample = graph.reshape(f"{name}.tokens", value, -1, tokens, width)
         return graph.node("Gather", name, by_sample, graph.index(0), axis=1)
 
-    hidden = _image_embedding(graph, cast(FoldedImageEmbedding, tower.embedding), "pixels", size)
-    hidden = _blocks(graph, tower, hidden, tokens, take_first, mask=None, mask_row=None)
+    hidden = image_embedding(graph, cast(FoldedImageEmbedding, tower.embedding), "pixels", size)
+    hidden = transformer_blocks(graph, tower, hidden, tokens, take_first)
     if tower.pooling is not None:
         hidden = attention_pooling(graph, tower.pooling, hidden, tokens)
-    _embeds(graph, tower, hidden, "image_embeds")
+    embeds(graph, tower, hidden, "image_embeds")
     pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", size, size, 3])
     graph.write(Path(path), [pixels], [_embeds_info(tower, "image_embeds")])
 
@@ -94,16 +94,16 @@ def write_text_graph(tower: TextTower, path: str | os.PathLike[str]) -> None:
 
     if tower.config.mixers:
         hidden = token_mixer(graph, "mixers.0", cast(TokenMixer, tower.mixers[0]), hidden, tokens)
-    hidden = _blocks(graph, tower, hidden, tokens, take_pooled, mask, mask_row)
+    hidden = transformer_blocks(graph, tower, hidden, tokens, take_pooled, mask, mask_row)
     if tower.config.mixers:
         hidden = token_mixer(graph, "mixers.1", cast(TokenMixer, tower.mixers[1]), hidden, tokens, take_pooled)
-    _embeds(graph, tower, hidden, "text_embeds")
+    embeds(graph, tower, hidden, "text_embeds")
     shape = ["batch", tower.config.context_length]
     input_ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, shape)
     graph.write(Path(path), [input_ids], [_embeds_info(tower, "text_embeds")])
 
 
-def _image_embedding(graph: GraphBuilder, embedding: FoldedImageEmbedding, pixels: str, image_size: int) -> str:
+def image_embedding(graph: GraphBuilder, embedding: FoldedImageEmbedding, pixels: str, image_size: int) -> str:
     """(B, H, W, 3) uint8 to (B * T, W)."""
     size = embedding.patch_size
     grid = image_size // size
@@ -173,20 +173,24 @@ def _hidden_keys(graph: GraphBuilder, input_ids: str) -> str:
     return graph.reshape("masked_keys", moved, 0, 1, 1, -1)
 
 
-def _blocks(
+def transformer_blocks(
     graph: GraphBuilder,
     tower: Tower,
     hidden: str,
     tokens: int,
-    take: TakeToken,
-    mask: str | None,
-    mask_row: str | None,
+    take: TakeToken | None = None,
+    mask: str | None = None,
+    mask_row: str | None = None,
 ) -> str:
-    """(B * T, W) to (B, W). ``mask`` (T, T) is added to the scores, ``mask_row`` (B, 1, 1, T) to the last ones."""
+    """(B * T, W) to the same, or to (B, W) if the last block computes the pooled token alone, which ``take`` takes.
+
+    ``mask`` (T, T) is added to the scores, ``mask_row`` (B, 1, 1, T) to the last ones.
+    """
     for index, module in enumerate(tower.blocks):
         block, name = cast(Block, module), f"blocks.{index}"
         normed = graph.layer_norm(f"{name}.norm1", block.norm1, hidden)
         if isinstance(block.attn, PooledAttention):
+            assert take is not None
             attended = _pooled_attention(graph, f"{name}.attn", block.attn, normed, tokens, take, mask_row)
             hidden = take(f"{name}.pooled", hidden)
         else:
@@ -251,14 +255,14 @@ def _attend(
     return graph.reshape(f"{name}.joined", merged, -1, width)
 
 
-def _embeds(graph: GraphBuilder, tower: Tower, hidden: str, output: str) -> None:
-    """(B, W) to the graph's output (B, D), L2-normalised."""
+def embeds(graph: GraphBuilder, tower: Tower, hidden: str, output: str) -> str:
+    """(B, W) to the value ``output`` (B, D), L2-normalised."""
     if isinstance(tower.norm_post, nn.LayerNorm):
         hidden = graph.layer_norm("norm_post", tower.norm_post, hidden)
     if isinstance(tower.projection, nn.Linear):
         hidden = graph.linear("projection", tower.projection, hidden)
     norm = graph.node("ReduceL2", "projection.norm", hidden, graph.integers(-1), keepdims=1)
-    graph.node("Div", output, hidden, norm)
+    return graph.node("Div", output, hidden, norm)
 
 
 def _embeds_info(tower: Tower, name: str) -> object:

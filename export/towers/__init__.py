@@ -2,6 +2,7 @@
 
 from clipedge.export.towers.blocks import Block
 from clipedge.export.towers.build import AnyImageTower, AnyTextTower, build_image_tower, build_text_tower
+from clipedge.export.towers.dense import DenseTower, dense_tower
 from clipedge.export.towers.fastvit import FastVitTower
 from clipedge.export.towers.resnet import ResNetTower
 from clipedge.export.towers.text import TextEmbedding, TextTower, attention_mask
@@ -13,6 +14,7 @@ __all__ = [
     "AnyImageTower",
     "AnyTextTower",
     "Block",
+    "DenseTower",
     "FastVitTower",
     "FoldedImageEmbedding",
     "ImageEmbedding",
@@ -26,4 +28,5 @@ __all__ = [
     "attention_mask",
     "build_image_tower",
     "build_text_tower",
+    "dense_tower",
 ]

@@ -13,7 +13,16 @@ from torch import nn
 
 from clipedge.export.checkpoints.configs import Activation
 
-__all__ = ["Attention", "Block", "FusedAttention", "PooledAttention", "activate", "attend", "take_token"]
+__all__ = [
+    "Attention",
+    "Block",
+    "FusedAttention",
+    "PooledAttention",
+    "activate",
+    "attend",
+    "linear_of",
+    "take_token",
+]
 
 
 class Block(nn.Module):
@@ -117,3 +126,14 @@ def activate(x: torch.Tensor, activation: Activation) -> torch.Tensor:
     if activation == "quick_gelu":
         return x * torch.sigmoid(1.702 * x)
     return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
+
+
+def linear_of(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+    """A linear layer of a weight (out, in) and, unless None, a bias (out,)."""
+    out_features, in_features = weight.shape
+    with torch.device("meta"):
+        linear = nn.Linear(in_features, out_features, bias=bias is not None)
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        linear.bias = nn.Parameter(bias, requires_grad=False)
+    return linear

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from clipedge.export.towers import FoldedImageEmbedding, ImageEmbedding, ImageTower, TextTower
-from clipedge.export.towers.blocks import Attention, Block, FusedAttention, PooledAttention
+from clipedge.export.towers.blocks import Attention, Block, FusedAttention, PooledAttention, linear_of
+from clipedge.export.towers.dense import Contributions, DenseTower
 from clipedge.export.towers.mixer import TokenMixer
 from clipedge.export.towers.pooling import AttentionPooling, FoldedQueryAttention, Perceptron, QueryAttention
 from clipedge.export.towers.stem import ConvStem, FoldedConvStem
@@ -27,6 +28,7 @@ __all__ = [
     "fold_query",
     "fuse_qkv",
     "pool_last_block",
+    "simplify_dense_tower",
     "simplify_image_tower",
     "simplify_text_tower",
 ]
@@ -38,6 +40,25 @@ def simplify_image_tower(tower: ImageTower) -> ImageTower:
     """All steps that apply to an image tower, in the order they need."""
     tower = fold_image_embedding(tower)
     return _simplify_blocks(tower) if tower.pooling is None else fold_query(fold_pooling(_simplify_all_tokens(tower)))
+
+
+def simplify_dense_tower(tower: ImageTower) -> DenseTower:
+    """An image tower's patches after all steps that apply to them.
+
+    The last block's values keep their bias: a patch alone does not hand it on whole.
+    """
+    tower = fold_norms(fold_attention_scale(fuse_qkv(fold_image_embedding(tower))))
+    last = _blocks(tower)[-1]
+    attn = cast(FusedAttention, last.attn)
+    width, bias = attn.qkv.in_features, attn.qkv.bias.clone()
+    bias[width : 2 * width] = 0  # the keys': the same for all scores
+    query = linear_of(attn.qkv.weight[:width], bias[:width])
+    key_value = linear_of(attn.qkv.weight[width:], bias[width:])
+    contributions = Contributions(query, key_value, attn.out, attn.heads, attn.scale)
+    blocks = _blocks(fold_attention_biases(tower))[:-1]
+    return DenseTower(
+        tower.config, tower.embedding, blocks, last.norm1, contributions, tower.norm_post, tower.projection
+    ).eval()
 
 
 def simplify_text_tower(tower: TextTower) -> TextTower:
@@ -80,16 +101,16 @@ def _fold_pixels(conv: nn.Conv2d, embedding: ImageEmbedding) -> tuple[nn.Linear,
     weight = (weight / (255 * weight.new_tensor(embedding.std))).to(conv.weight.dtype)
     # From the weights as they were rounded: the other way the constant would carry their rounding errors.
     shift = (weight.double() * (255 * weight.new_tensor(embedding.mean, dtype=torch.float64))).sum((1, 2, 3))
-    return _linear(weight.flatten(1), None), shift
+    return linear_of(weight.flatten(1), None), shift
 
 
 def _fold_stem(stem: ConvStem, embedding: ImageEmbedding) -> FoldedConvStem:
     first, shift = _fold_pixels(stem.first, embedding)
     bias = cast(torch.Tensor, stem.first.bias)
     second, third = (
-        _linear(conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias) for conv in (stem.second, stem.third)
+        linear_of(conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias) for conv in (stem.second, stem.third)
     )
-    return FoldedConvStem(_linear(first.weight, (bias.double() - shift).to(bias.dtype)), second, third)
+    return FoldedConvStem(linear_of(first.weight, (bias.double() - shift).to(bias.dtype)), second, third)
 
 
 def fuse_qkv(tower: TowerT) -> TowerT:
@@ -98,7 +119,7 @@ def fuse_qkv(tower: TowerT) -> TowerT:
     def fuse(block: Block) -> Block:
         attn = cast(Attention, block.attn)
         parts = (attn.query, attn.key, attn.value)
-        qkv = _linear(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))
+        qkv = linear_of(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))
         return _with_attention(block, FusedAttention(qkv, attn.out, attn.heads, attn.scale))
 
     return _map_blocks(tower, fuse)
@@ -112,7 +133,7 @@ def fold_attention_scale(tower: TowerT) -> TowerT:
         scale = torch.ones(attn.qkv.out_features, dtype=torch.float64)
         scale[: attn.qkv.in_features] = attn.scale
         weight, dtype = attn.qkv.weight, attn.qkv.weight.dtype
-        qkv = _linear((weight * scale[:, None]).to(dtype), (attn.qkv.bias * scale).to(dtype))
+        qkv = linear_of((weight * scale[:, None]).to(dtype), (attn.qkv.bias * scale).to(dtype))
         return _with_attention(block, FusedAttention(qkv, attn.out, attn.heads, 1.0))
 
     return _map_blocks(tower, fold)
@@ -151,9 +172,9 @@ def fold_attention_biases(tower: TowerT) -> TowerT:
         attn = cast(FusedAttention, block.attn)
         width, dtype = attn.qkv.in_features, attn.qkv.weight.dtype
         query, _, value = attn.qkv.bias.double().chunk(3)
-        qkv = _linear(attn.qkv.weight, torch.cat([query, torch.zeros(2 * width).double()]).to(dtype))
+        qkv = linear_of(attn.qkv.weight, torch.cat([query, torch.zeros(2 * width).double()]).to(dtype))
         bias = attn.out.bias.double() + attn.out.weight.double() @ value
-        out = _linear(attn.out.weight, bias.to(dtype))
+        out = linear_of(attn.out.weight, bias.to(dtype))
         return _with_attention(block, FusedAttention(qkv, out, attn.heads, attn.scale))
 
     return _map_blocks(tower, fold)
@@ -167,8 +188,8 @@ def pool_last_block(tower: TowerT) -> TowerT:
     *others, last = _blocks(tower)
     attn = cast(FusedAttention, last.attn)
     width = attn.qkv.in_features
-    query = _linear(attn.qkv.weight[:width], attn.qkv.bias[:width])
-    key_value = _linear(attn.qkv.weight[width:], attn.qkv.bias[width:])
+    query = linear_of(attn.qkv.weight[:width], attn.qkv.bias[:width])
+    key_value = linear_of(attn.qkv.weight[width:], attn.qkv.bias[width:])
     pooled = PooledAttention(query, key_value, attn.out, attn.heads, attn.scale)
     return _rebuild(tower, [*others, _with_attention(last, pooled)], tower.norm_post, tower.projection)
 
@@ -198,8 +219,8 @@ def fold_query(tower: ImageTower) -> ImageTower:
     query = (attn.query.double() * attn.scale).reshape(attn.heads, 1, -1)
     score = (query @ attn.key.weight.double().reshape(attn.heads, query.shape[-1], -1)).squeeze(1)
     bias = attn.out.bias.double() + attn.out.weight.double() @ attn.value.bias.double()
-    key_value = _linear(torch.cat([score.to(dtype), attn.value.weight]), None)
-    folded = FoldedQueryAttention(key_value, _linear(attn.out.weight, bias.to(dtype)), attn.heads)
+    key_value = linear_of(torch.cat([score.to(dtype), attn.value.weight]), None)
+    folded = FoldedQueryAttention(key_value, linear_of(attn.out.weight, bias.to(dtype)), attn.heads)
     return _with_pooling(tower, AttentionPooling(pooling.norm, folded, pooling.perceptron))
 
 
@@ -210,17 +231,7 @@ def _fold_norm(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[nn.LayerNorm, nn.
     if linear.bias is not None:
         bias = bias + linear.bias.double()
     bare = nn.LayerNorm(linear.in_features, norm.eps, elementwise_affine=False)
-    return bare, _linear((weight * norm.weight.double()).to(dtype), bias.to(dtype))
-
-
-def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
-    out_features, in_features = weight.shape
-    with torch.device("meta"):
-        linear = nn.Linear(in_features, out_features, bias=bias is not None)
-    linear.weight = nn.Parameter(weight, requires_grad=False)
-    if bias is not None:
-        linear.bias = nn.Parameter(bias, requires_grad=False)
-    return linear
+    return bare, linear_of((weight * norm.weight.double()).to(dtype), bias.to(dtype))
 
 
 def _with_attention(block: Block, attn: FusedAttention | PooledAttention) -> Block:

@@ -56,7 +56,7 @@ def loaded_by(code: str) -> set[str]:
         "import clipedge.evaluate, clipedge.folders, clipedge.selftest",
         "import clipedge.cli.classify, clipedge.cli.eval, clipedge.cli.inspect, clipedge.cli.export",
         "import clipedge.indexing, clipedge.cli.index, clipedge.cli.search",
-        "import clipedge.cli.prompts",
+        "import clipedge.cli.prompts, clipedge.cli.explain",
     ],
 )
 def test_importing_the_runtime_loads_nothing_heavy(code: str) -> None:
