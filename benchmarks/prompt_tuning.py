@@ -234,7 +234,7 @@ def markdown(document: dict[str, Any]) -> str:
         "",
         f'The demonstration model on {TEST_SCENES} scenes of the split "test", '
         "by names that are badly worded on purpose:",
-        f"{', '.join(f'{title} such as {name!r}' for title, name in document['examples'].items())}.",
+        f"{'; '.join(f'{title} ({name!r}, ...)' for title, name in document['examples'].items())}.",
         f"Ensembles and choices are of {len(CANDIDATES)} templates: "
         'the set "photos" and those of the training captions.',
         f"{document['draws']} draws of pictures a row. Accuracy in percent, the mean over the draws; gains in points",
