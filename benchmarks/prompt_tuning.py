@@ -7,7 +7,7 @@ than the training captions', 12 with needless words, and 120 of shapes and colou
 errors. Accuracy is on scenes of the split "test", with the names alone, with an ensemble of templates, and with what
 `clipedge prompts --tune` makes of 4 and 16 pictures a label of the split "proof". Controls are labels that are well
 worded, and truths that are shuffled among the pictures: there nothing can be gained, and nothing may be kept that
-loses. The numbers of clipedge/tuning.py, template_choice.py and label_probe.py were chosen on "validation".
+loses. Bad names, and the numbers of clipedge/label_probe.py, were chosen on other scenes than those measured here.
 
 A gain is the mean over the draws of pictures, its 95 % interval over the scenes, paired. Without --bundle the
 demonstration model is exported first. Writes results/prompt_tuning.md and .json beside this file, and prints the
@@ -41,7 +41,7 @@ Bank = clipedge.PromptBank
 
 SIZE = 64  # the demonstration model's
 TEST_SCENES = 6000
-START = 6000  # scenes before it were looked at while the bad names were chosen
+START = 6000  # scenes before it were looked at while names and shrinkages were chosen
 POOL = 20  # pictures of each shape and colour, to draw from
 NAMES, ENSEMBLE = "the names alone", "ensemble of all templates"
 CHOICE, BOTH = "templates chosen", "templates chosen, label embeddings tuned"
@@ -234,7 +234,7 @@ def markdown(document: dict[str, Any]) -> str:
         "",
         f'The demonstration model on {TEST_SCENES} scenes of the split "test", '
         "by names that are badly worded on purpose:",
-        f"{', '.join(f'{title} such as {name!r}' for title, name in document['examples'].items())}.",
+        f"{'; '.join(f'{title} ({name!r}, ...)' for title, name in document['examples'].items())}.",
         f"Ensembles and choices are of {len(CANDIDATES)} templates: "
         'the set "photos" and those of the training captions.',
         f"{document['draws']} draws of pictures a row. Accuracy in percent, the mean over the draws; gains in points",
