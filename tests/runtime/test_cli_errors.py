@@ -79,7 +79,7 @@ def test_a_call_that_cannot_be_parsed(fails: Fails, arguments: list[str], messag
     assert "--help` shows how" in line
 
 
-@pytest.mark.parametrize("verb", ["", "classify", "eval", "inspect", "export"])
+@pytest.mark.parametrize("verb", ["", "classify", "eval", "explain", "inspect", "export"])
 def test_help_is_no_failure(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     with pytest.raises(SystemExit) as end:
         main([verb, "--help"] if verb else ["--help"])
