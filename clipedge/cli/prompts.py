@@ -1,4 +1,4 @@
-"""clipedge prompts BUNDLE --labels a,b --output FILE | --name NAME [--fit DIR]"""
+"""clipedge prompts BUNDLE --labels a,b --output FILE | --name NAME [--fit DIR [--report FILE.html]]"""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from clipedge.cli.options import (
     add_engine_options,
     add_label_options,
     add_picture_options,
+    check_page,
     labels_from,
     lines_of,
     open_clip,
 )
 from clipedge.errors import UsageError
 from clipedge.examples import embed_examples
+from clipedge.fit_page import fit_page
 from clipedge.fitting import Fit, check_fit, fit_rule
 from clipedge.folders import PictureFolder, read_folder
 from clipedge.model import Clip
+from clipedge.page import write_page
 from clipedge.prompts import PromptBank
 from clipedge.templates import TEMPLATE_SETS, template_set
 from clipedge.text import DEFAULT_TEMPLATES
@@ -56,14 +59,17 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
         "--recall", type=float, metavar="R", help="share of right answers that thresholds keep (default: best F1)"
     )
     parser.add_argument("--multi-label", action="store_true", help="fit for several labels to a picture")
+    parser.add_argument("--report", metavar="FILE", help="the fit as a page with ROC and reliability plots: FILE.html")
 
 
 def run(arguments: argparse.Namespace) -> int:
     labels = labels_from(arguments.labels)
     if labels is None:
         raise UsageError("--labels is missing: write --labels cat,dog or name a file with one a line")
-    if not arguments.fit and (arguments.unknown or arguments.recall is not None or arguments.multi_label):
-        raise UsageError("--unknown, --recall and --multi-label are for a fit: name its pictures with --fit DIR")
+    of_a_fit = arguments.unknown or arguments.recall is not None or arguments.multi_label or arguments.report
+    if of_a_fit and not arguments.fit:
+        raise UsageError("--unknown, --recall, --multi-label and --report are for a fit: name its pictures, --fit DIR")
+    check_page(arguments.report)
     pictures = read_folder(arguments.fit) if arguments.fit else None
     clip = open_clip(arguments, arguments.bundle)
     path = _place(clip, arguments)
@@ -78,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     if pictures is not None:
         bank, fit, unreadable = _fit(clip, bank, pictures, arguments)
         facts |= {"fit": asdict(fit), "unreadable": unreadable}
+        if arguments.report:
+            write_page(fit_page(bank, fit, unreadable), arguments.report)
         lines = [*_fit_lines(fit), *(f"  not readable, left out: {line}" for line in unreadable)]
     bank.save(path)
     if arguments.json:
