@@ -14,7 +14,7 @@ import numpy.typing as npt
 from clipedge.classify import decision_logits
 from clipedge.decisions import DecisionLogits, DecisionRule, accepted, decision_probabilities
 from clipedge.errors import UsageError
-from clipedge.evaluate import wilson_interval
+from clipedge.intervals import wilson_interval
 from clipedge.prompts import PromptBank
 from clipedge.roc import Roc, roc
 from clipedge.temperature import Bin, calibration_error, fit_temperature, informative, log_loss, reliability
