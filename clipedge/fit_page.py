@@ -31,11 +31,13 @@ def fit_page(bank: PromptBank, fit: Fit, unreadable: Sequence[str] = ()) -> str:
 
 
 def _verdict(bank: PromptBank, fit: Fit) -> str:
+    floor = "" if fit.floor is None else f" with the floor {fit.floor:.1f}"
     kept = "is kept" if fit.temperature_kept else "is not kept: it does not lower both log loss and calibration error"
     thresholds = f"are not kept: {escaped(fit.thresholds_refused)}" if fit.thresholds_refused else "are kept"
     return (
         f'<div class="verdict{"" if bank.rule else " failed"}"><p>Fitted on {fit.fitted_on} pictures, judged on '
-        f"{fit.held_out} others. The temperature {fit.temperature:.3g} {kept}. The thresholds {thresholds}.</p></div>"
+        f"{fit.held_out} others. The temperature {fit.temperature:.3g}{floor} {kept}. The thresholds "
+        f"{thresholds}.</p></div>"
     )
 
 
@@ -59,21 +61,21 @@ def _roc(fit: Fit) -> str:
     curves = [
         Series(f"{name}, area {curve.area:.3f}", curve.points, colour)
         for name, curve, colour in (
-            ("with negatives and temperature", fit.roc, OURS),
+            ("the fitted rule", fit.roc, OURS),
             ("plain maximum probability", fit.plain_roc, PLAIN),
         )
         if curve is not None
     ]
     chance = Series("chance", ((0, 0), (1, 1)), IDEAL, dashed=True)
     axes = Axis("unknown pictures answered", 0, 1, SHARES), Axis("known pictures answered", 0, 1, SHARES)
-    caption = "Known pictures from unknown ones by the best label's probability, as the threshold falls."
+    caption = "Known pictures from unknown ones, as the threshold falls, of the fitted rule all thresholds together."
     return f"<h2>Receiver operating characteristic</h2>\n{figure(line_chart([*curves, chance], *axes), caption)}"
 
 
 def _reliability(fit: Fit) -> str:
     before, after = fit.calibration_error
     curves = [
-        _bars(f"before the temperature, error {before:.3f}", fit.reliability[0], PLAIN),
+        _bars(f"before the fit, error {before:.3f}", fit.reliability[0], PLAIN),
         _bars(f"after it, error {after:.3f}", fit.reliability[1], OURS),
         Series("as sure as right", ((0, 0), (1, 1)), IDEAL, dashed=True),
     ]

@@ -25,6 +25,7 @@ FIT = Fit(
     fitted_on=31,
     held_out=30,
     temperature=2.0,
+    floor=13.25,
     temperature_kept=True,
     log_loss=(0.9, 0.4),
     calibration_error=(0.25, 0.02),
@@ -46,12 +47,20 @@ def charts(page: str) -> list[ElementTree.Element]:
 
 def test_the_page_says_what_the_fit_says() -> None:
     page = fit_page(BANK, FIT, ["a.png: <damaged>"])
-    for fact in ("31 pictures", "30 others", "temperature 2 is kept", "12.5 %", "0.840", "0.750", "a.png: &lt;damaged"):
+    for fact in (
+        "31 pictures",
+        "30 others",
+        "temperature 2 with the floor 13.2 is kept",
+        "12.5 %",
+        "0.840",
+        "0.750",
+        "a.png: &lt;damaged",
+    ):
         assert fact in page, fact
     assert "<script" not in page and "&lt;script&gt;" in page
     roc, reliability = charts(page)
     words = [item.text for item in roc.iter("text")] + [item.text for item in reliability.iter("text")]
-    assert {"with negatives and temperature, area 0.875", "after it, error 0.020"} <= set(words)
+    assert {"the fitted rule, area 0.875", "after it, error 0.020"} <= set(words)
     curves = [item.attrib["points"].count(",") for item in reliability.iter("polyline")]
     assert sorted(curves) == [2] * 6  # three curves of two points and their samples
 
