@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-retrieval bench-haswell clean
+.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-decisions bench-robustness bench-retrieval bench-haswell clean
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -55,6 +55,12 @@ bench-families-speed: $(VENV)/.test $(ORIGIN)/.installed  ## image towers of sev
 
 bench-few-shot: $(VENV)/.export  ## classes taught by a few pictures: benchmarks/results/few_shot.md, .json
 	$(BIN)/python benchmarks/few_shot.py
+
+bench-decisions: $(VENV)/.export  ## "none of these" for unknown shapes, calibration: benchmarks/results/decisions.md, .json
+	$(BIN)/python benchmarks/decisions.py
+
+bench-robustness: $(VENV)/.export  ## INT8 beside float32 on worse pictures, and groups: results/robustness.md, .json, .html
+	$(BIN)/python benchmarks/robustness.py
 
 bench-retrieval: $(VENV)/.test  ## exact search and graph over clustered vectors: recall, milliseconds, memory
 	$(BIN)/python benchmarks/retrieval.py

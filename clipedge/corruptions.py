@@ -22,6 +22,7 @@ from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 import PIL.ImageFilter
 
@@ -93,11 +94,10 @@ def _rotation(picture: Picture, level: int, rng: np.random.Generator) -> Picture
 def _jpeg(picture: Picture, level: int, rng: np.random.Generator) -> Picture:
     file = BytesIO()
     picture.save(file, "JPEG", quality=QUALITY[level])
-    with PIL.Image.open(file) as read:
-        return read.convert("RGB")
+    return PIL.Image.open(file).convert("RGB")
 
 
-def _picture(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Picture:
+def _picture(values: npt.NDArray[np.float32]) -> Picture:
     return PIL.Image.fromarray((values + 0.5).clip(0, 255).astype(np.uint8))
 
 

@@ -34,16 +34,17 @@ def eval_page(folder: str, found: Comparison) -> str:
 
 
 def _models(found: Comparison) -> str:
-    gaps = ["", *map(in_points, found.differences)]
     rows = [
-        (name, percent(item.top1, 2), interval(item.interval, 100), percent(item.top5, 2), gap)
-        for name, item, gap in zip(found.models, found.evaluations, gaps, strict=True)
+        (name, percent(item.top1, 2), interval(item.interval, 100), percent(item.top5, 2))
+        for name, item in zip(found.models, found.evaluations, strict=True)
     ]
-    columns = ["model", "top-1", "95 % interval", "top-5", f"{found.models[0]} minus it, points"]
-    if not found.differences:
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    gaps = "".join(
+        f"<p>{escaped(found.models[0])} minus {escaped(name)}: {in_points(gap)} points, paired by picture.</p>"
+        for name, gap in zip(found.models[1:], found.differences, strict=True)
+    )
     caption = f"{found.evaluations[0].pictures} pictures, {len(found.evaluations[0].per_class)} classes"
-    return f"<h2>Accuracy</h2>\n{table(columns, rows, caption=caption)}"
+    accuracies = table(("model", "top-1", "95 % interval", "top-5"), rows, caption=caption)
+    return f"<h2>Accuracy</h2>\n{accuracies}\n{gaps}"
 
 
 def _classes(model: str, evaluation: Evaluation) -> str:

@@ -61,9 +61,9 @@ def paired_difference(first: Rights, second: Rights) -> Difference:
     """Of two models' answers (N,) to the same pictures (Newcombe 1998, "... based on paired data", method 10)."""
     both, neither = int((first & second).sum()), int((~first & ~second).sum())
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
-    agreement = both * neither - only_first * only_second
+    agreement = float(both * neither - only_first * only_second)
     if agreement > 0:
-        agreement = max(agreement - len(first) / 2, 0)
+        agreement = max(agreement - len(first) / 2, 0.0)
     margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
     correlation = agreement / math.sqrt(margins) if margins else 0.0
     return _difference((only_first + both, len(first)), (only_second + both, len(first)), correlation, Z)

@@ -29,7 +29,7 @@ def test_one_model_has_its_classes_and_confusions() -> None:
     assert page.count("<svg ") == 1
     assert page.count("<rect ") == MOST_BARS
     assert f"The {MOST_BARS} weakest of 80 classes" in page
-    assert "100.00 %" in page and "minus it" not in page
+    assert "100.00 %" in page and " minus " not in page
     assert "No picture was taken for another class" in page
     assert "x.png: &lt;cut off&gt;" in page
 
@@ -42,5 +42,6 @@ def test_models_stand_side_by_side_under_every_condition_and_in_every_group() ->
     assert page.count("<svg ") == 1 + 1 + 6
     assert "kind &amp; colour" in page and "<script" not in page
     assert "two: from &lt;script&gt;" in page and "+100.00 [" in page
+    assert "one minus two: +25.00 [" in page
     assert "75.00 %" in page and "+25.00 [" in page  # without corruption
     assert "-25.00 [" in page  # with it
