@@ -101,7 +101,8 @@ def _chart(found: Comparison, kind: str) -> str:
         worse = [item.accuracies[model] for item in found.corruptions if item.corruption == kind]
         shares = [clean[model][0], *(item.share for item in worse)]
         intervals = [clean[model][1], *(item.interval for item in worse)]
-        series.append(Series(name, list(enumerate(shares)), COLOURS[model % len(COLOURS)], intervals=intervals))
+        colour = COLOURS[model % len(COLOURS)]  # dashed, so that what lies under it is seen
+        series.append(Series(name, list(enumerate(shares)), colour, dashed=model > 0, intervals=intervals))
     ticks = tuple((float(severity), str(severity)) for severity in (0, *SEVERITIES))
     return line_chart(series, Axis("severity", 0, SEVERITIES[-1], ticks), ACCURACY)
 
