@@ -11,8 +11,9 @@ rule (Hendrycks & Gimpel 2017) is the softmax over the labels alone with one thr
 Recall is the share of right answers that are kept. "At 95 %" moves each rule's threshold (ours: all of its thresholds'
 log-odds together) until it keeps exactly that many of the test's. Calibration error: 15 bins, over known and unknown
 test scenes, before and after temperature and floor. Several labels to a picture: fitted on the same scenes of one
-object, measured on scenes of two. What was chosen while the method was made was chosen on "validation". Without
---bundle the demonstration model is exported first. Writes results/decisions.md and .json, and prints the former.
+object, measured on scenes of one and of two. What was chosen while the method was made was chosen on "validation".
+Without --bundle the demonstration model is exported first. Writes results/decisions.md and .json, and prints the
+former.
 """
 
 from __future__ import annotations
@@ -101,12 +102,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Several:
-    """Every label on its own on scenes of two shapes.
+    """Every label on its own, on ``scenes`` of one object or of two.
 
     ``said``: how often a label is an answer for each time that it is there, of the least and of the most said one.
     """
 
     model: str
+    scenes: str
     rule: str
     precision: float
     recall: float
@@ -213,22 +215,25 @@ def _rejection(met: list[Met], kept: list[tuple[Bools, Bools]]) -> Rejection:
 def several_labels(model: str, clip: clipedge.Clip, examples: Pictures, test: Pictures) -> list[Several]:
     """Without a fit and fitted."""
     scenes = [sample_scene("test", START + i, objects=2) for i in range(PAIRS)]
-    embeds = clip.encode_image(np.stack([render(scene, SIZE, SIZE).picture for scene in scenes]))
-    there = np.array([[shape in {item.shape for item in scene.objects} for shape in SHAPES] for scene in scenes])
+    pairs = clip.encode_image(np.stack([render(scene, SIZE, SIZE).picture for scene in scenes]))
+    in_pairs = np.array([[shape in {item.shape for item in scene.objects} for shape in SHAPES] for scene in scenes])
+    single = test.of(SHAPES)
+    met = {"one": (single.embeds, single.shapes[:, None] == np.arange(len(SHAPES))), "two": (pairs, in_pairs)}
     unknown = test.embeds[test.shapes >= len(SHAPES)]
     bank = clip.prompt_bank(SHAPES, negatives=NEGATIVES)
     truths = examples.truths(len(SHAPES))
     fitted, _ = fit_rule(bank, examples.embeds, truths, variant=clip.image_variant, multi_label=True)
     found = []
-    for name, one in (("no fit", bank), ("fitted", fitted)):
-        rule = one.rule or DecisionRule(1.0, (), True, "")
-        chosen = accepted(decision_logits(embeds, one, True), rule)
-        answered = accepted(decision_logits(unknown, one, True), rule).any(axis=1)
-        hits, said = int((chosen & there).sum()), chosen.sum(axis=0) / there.sum(axis=0)
-        precision, recall = hits / max(int(chosen.sum()), 1), hits / int(there.sum())
-        f1 = 2 * hits / (int(chosen.sum()) + int(there.sum()))
-        bounds = float(said.min()), float(said.max())
-        found.append(Several(model, name, precision, recall, f1, bounds, float(answered.mean())))
+    for objects, (embeds, there) in met.items():
+        for name, one in (("no fit", bank), ("fitted", fitted)):
+            rule = one.rule or DecisionRule(1.0, (), True, "")
+            chosen = accepted(decision_logits(embeds, one, True), rule)
+            answered = accepted(decision_logits(unknown, one, True), rule).any(axis=1)
+            hits, said = int((chosen & there).sum()), chosen.sum(axis=0) / there.sum(axis=0)
+            precision, recall = hits / max(int(chosen.sum()), 1), hits / int(there.sum())
+            f1 = 2 * hits / (int(chosen.sum()) + int(there.sum()))
+            bounds = float(said.min()), float(said.max())
+            found.append(Several(model, objects, name, precision, recall, f1, bounds, float(answered.mean())))
     return found
 
 

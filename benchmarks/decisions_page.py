@@ -35,13 +35,13 @@ def markdown(document: dict[str, Any], rows: list[Any], several: list[Any]) -> s
         "|---|---|---:|---:|---:|---:|---:|",
         *map(_calibration, rows),
         "",
-        "Several labels to a picture, on scenes of two shapes. Said: how often a label is an answer for each time that",
-        "it is there, of the least and of the most said label (1 is without bias). The fit sees scenes of one object,",
-        "as folders named for one label have. Beside a second one every cosine is lower, and what was fitted holds back",
-        "nearly every answer: a fit for several labels holds for pictures such as it was fitted on.",
+        "Several labels to a picture, on scenes of one shape and of two. Said: how often a label is an answer for each",
+        "time that it is there, of the least and of the most said label (1 is without bias). The fit sees scenes",
+        "of one object, as folders named for one label have. Beside a second one every cosine is lower, and what was",
+        "fitted holds back nearly every answer: a fit for several labels holds for pictures such as it was fitted on.",
         "",
-        "| model | rule | precision | recall | F1 | said | unknown answered |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| model | shapes | rule | precision | recall | F1 | said | unknown answered |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
         *map(_several, several),
         "",
         "| target | found | |",
@@ -75,4 +75,4 @@ def _several(row: Any) -> str:
     shares = " | ".join(f"{100 * value:.1f}" for value in (row.precision, row.recall, row.f1))
     least, most = row.said
     answered = 100 * row.unknown_answered
-    return f"| {row.model} | {row.rule} | {shares} | {least:.2f} to {most:.2f} | {answered:.1f} |"
+    return f"| {row.model} | {row.scenes} | {row.rule} | {shares} | {least:.2f} to {most:.2f} | {answered:.1f} |"
