@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps
+.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -62,6 +62,12 @@ bench-prompts: $(VENV)/.export  ## badly worded labels, tuned on a few pictures:
 bench-heatmaps: $(VENV)/.export  ## where in the picture a label is: benchmarks/results/pointing_game.md, dense_forms.md, .json
 	$(BIN)/python benchmarks/dense_forms.py
 	$(BIN)/python benchmarks/pointing_game.py
+
+bench-decisions: $(VENV)/.export  ## "none of these" for unknown shapes, calibration: benchmarks/results/decisions.md, .json
+	$(BIN)/python benchmarks/decisions.py
+
+bench-robustness: $(VENV)/.export  ## INT8 beside float32 on worse pictures, and groups: results/robustness.md, .json, .html
+	$(BIN)/python benchmarks/robustness.py
 
 bench-retrieval: $(VENV)/.test  ## exact search and graph over clustered vectors: recall, milliseconds, memory
 	$(BIN)/python benchmarks/retrieval.py

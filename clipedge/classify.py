@@ -48,11 +48,11 @@ class Classifier:
     def decide(self, images: Images) -> list[str | None]:
         """The label of each image, or None where it is none of them.
 
-        Raises UsageError for a bank with neither negatives nor thresholds, which has no reason ever to say None, and
+        Raises UsageError for a bank with no negatives and no fitted rule, which has no reason ever to say None, and
         for one whose rule was fitted for several labels to a picture.
         """
         rule = self._rule(multi_label=False)
-        if not self.bank.negatives and not rule.thresholds:
+        if not self.bank.negatives and not rule.thresholds and rule.floor is None:
             raise UsageError(
                 'the bank has neither negatives nor thresholds, so nothing is ever "none of these"; make it with '
                 "`clipedge prompts --negatives` or --fit, or call predict"
@@ -119,7 +119,10 @@ def probabilities(image_embeds: npt.NDArray[np.float32], bank: PromptBank) -> np
 def decision_logits(
     image_embeds: npt.NDArray[np.float32], bank: PromptBank, multi_label: bool = False
 ) -> DecisionLogits:
-    """Logits of (N, D) image embeddings for decisions: of one label, or of every label on its own."""
+    """Logits of (N, D) image embeddings for decisions: of one label, or of every label on its own.
+
+    What is nothing are the bank's negatives, its rule's floor, and with ``multi_label`` a sigmoid model's logit of 0.
+    """
     empty = np.empty((0, bank.label_embeds.shape[1]), np.float32)
     labels, nothing = (
         bank.logit_scale * np.asarray(image_embeds @ rows.T, np.float64) + bank.logit_bias
@@ -127,4 +130,4 @@ def decision_logits(
     )
     if multi_label and bank.activation == "sigmoid":
         nothing = np.concatenate([nothing, np.zeros((len(nothing), 1))], axis=1)
-    return DecisionLogits(labels, nothing)
+    return DecisionLogits(labels, nothing).with_floor(bank.rule.floor if bank.rule else None)

@@ -1,25 +1,26 @@
-"""Accuracy of a classifier on a labelled folder."""
+"""Accuracy of classifiers on a labelled folder: as a whole, by class, beside one another, and on worse pictures."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from clipedge.answers import Answers, answer_folder
 from clipedge.classify import Classifier
-from clipedge.errors import ImageError, UsageError
 from clipedge.folders import PictureFolder
+from clipedge.groups import GroupAudit, audit_groups
+from clipedge.intervals import Accuracy, Difference, accuracy, paired_difference, wilson_interval
 
-__all__ = ["Evaluation", "evaluate", "paired_interval", "wilson_interval"]
+__all__ = ["Comparison", "Evaluation", "Robustness", "compare", "evaluate", "robustness", "summarise"]
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Zero-shot accuracy over ``pictures`` readable pictures.
 
-    ``interval`` is Wilson's 95 % interval of ``top1``. ``per_class`` maps a class to (right, pictures).
+    ``interval`` is Wilson's 95 % interval of ``top1``. ``per_class`` has the accuracy on each class's pictures.
     ``confusions`` are (class, answer, count), the most frequent first. ``unreadable`` has a line a picture left out.
     """
 
@@ -27,9 +28,34 @@ class Evaluation:
     top1: float
     interval: tuple[float, float]
     top5: float
-    per_class: dict[str, tuple[int, int]]
+    per_class: dict[str, Accuracy]
     confusions: tuple[tuple[str, str, int], ...]
     unreadable: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Models on one kind of worse pictures: their accuracies, and the first one's minus each of the others'."""
+
+    corruption: str
+    severity: int
+    accuracies: tuple[Accuracy, ...]
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models beside one another: ``evaluations`` and ``groups`` have one entry for each.
+
+    ``differences`` are the first one's accuracy minus that of each other one, paired by picture. ``groups`` map the
+    columns of a table of groups to what was found, ``corruptions`` are the kinds of worse pictures, if any were asked.
+    """
+
+    models: tuple[str, ...]
+    evaluations: tuple[Evaluation, ...]
+    differences: tuple[Difference, ...]
+    groups: tuple[dict[str, GroupAudit], ...]
+    corruptions: tuple[Robustness, ...]
 
 
 def evaluate(
@@ -37,48 +63,15 @@ def evaluate(
 ) -> Evaluation:
     """Classify every picture of a labelled folder; ``progress`` is called with the number done.
 
-    Raises UsageError if the folder has no class sub-folders, if a class is not among the classifier's labels, or if
-    no picture can be read.
+    Raises UsageError as ``answers.answer_folder`` does.
     """
-    truths = _truths(classifier, pictures)
-    ranks, readable, unreadable = [], [], []
-    for done, path in enumerate(pictures.paths, start=1):
-        try:
-            probabilities = classifier.predict_proba([path])[0]
-        except ImageError as error:
-            unreadable.append(str(error))
-        else:
-            ranks.append(np.argsort(-probabilities, kind="stable")[:5])
-            readable.append(done - 1)
-        progress(done)
-    if not ranks:
-        raise UsageError(f"none of the {len(pictures.paths)} pictures can be read; the first: {unreadable[0]}")
-    return _summary(classifier.labels, np.stack(ranks), truths[readable], tuple(unreadable))
+    return summarise(answer_folder([classifier], pictures, progress=progress), 0)
 
 
-def _truths(classifier: Classifier, pictures: PictureFolder) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    if pictures.labels is None:
-        raise UsageError(
-            f"{pictures.folder} has pictures outside of sub-folders; accuracy needs one sub-folder for each class, "
-            "named for it"
-        )
-    unknown = [name for name in pictures.class_names if name not in classifier.labels]
-    if unknown:
-        raise UsageError(
-            f"the sub-folders {', '.join(map(repr, unknown[:5]))} are no labels of the classifier "
-            f"({', '.join(map(repr, classifier.labels[:5]))}…): name sub-folders and labels alike"
-        )
-    places = np.array([classifier.labels.index(name) for name in pictures.class_names], np.int64)
-    return np.asarray(places[pictures.labels])
-
-
-def _summary(
-    labels: tuple[str, ...],
-    ranks: np.ndarray[tuple[int, int], np.dtype[np.intp]],
-    truths: np.ndarray[tuple[int], np.dtype[np.int64]],
-    unreadable: tuple[str, ...],
-) -> Evaluation:
-    right = ranks[:, 0] == truths
+def summarise(answers: Answers, model: int) -> Evaluation:
+    """One of the models on the pictures as they are."""
+    labels, truths, ranks = answers.labels, answers.truths, answers.ranks[model]
+    right = answers.right(model)
     wrong_pairs, counts = np.unique(np.stack([truths, ranks[:, 0]])[:, ~right], axis=1, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return Evaluation(
@@ -86,31 +79,34 @@ def _summary(
         top1=float(right.mean()),
         interval=wilson_interval(int(right.sum()), len(right)),
         top5=float((ranks == truths[:, None]).any(axis=1).mean()),
-        per_class={
-            labels[label]: (int(right[truths == label].sum()), int((truths == label).sum()))
-            for label in np.unique(truths)
-        },
+        per_class={labels[label]: accuracy(right[truths == label]) for label in np.unique(truths)},
         confusions=tuple((labels[wrong_pairs[0, i]], labels[wrong_pairs[1, i]], int(counts[i])) for i in order),
-        unreadable=unreadable,
+        unreadable=answers.unreadable,
     )
 
 
-def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
-    """95 % confidence interval of a proportion (Wilson 1927); honest near 0 and 1, unlike the normal one."""
-    z = 1.96
-    share = hits / trials
-    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    margin = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
-    return max(centre - margin, 0.0), min(centre + margin, 1.0)  # rounding may step over the end
+def compare(
+    models: Sequence[str], answers: Answers, columns: Mapping[str, tuple[str, ...]] | None = None
+) -> Comparison:
+    """Everything that the answers of the ``models`` say; ``columns`` are of ``groups.read_groups``."""
+    rights = [answers.right(model) for model in range(len(models))]
+    return Comparison(
+        models=tuple(models),
+        evaluations=tuple(summarise(answers, model) for model in range(len(models))),
+        differences=tuple(paired_difference(rights[0], right) for right in rights[1:]),
+        groups=tuple(audit_groups(right, answers.pictures, columns or {}) for right in rights),
+        corruptions=robustness(answers),
+    )
 
 
-def paired_interval(gained: int, lost: int, trials: int) -> tuple[float, float]:
-    """95 % confidence interval of the change of a proportion, of which so many trials became right and wrong.
-
-    Wald's interval with half a trial more in each of the four cells (Agresti and Min 2005, "Simple improved confidence
-    intervals for comparing matched proportions"): with few trials Wald's own is too narrow, and of no width for none.
-    """
-    z, total = 1.96, trials + 2
-    centre = (gained - lost) / total
-    margin = z * math.sqrt(gained + lost + 1 - total * centre**2) / total
-    return max(centre - margin, -1.0), min(centre + margin, 1.0)
+def robustness(answers: Answers) -> tuple[Robustness, ...]:
+    """All models under each condition."""
+    rights = answers.corrupted == answers.truths
+    return tuple(
+        Robustness(
+            *condition,
+            tuple(accuracy(right) for right in rights[:, place]),
+            tuple(paired_difference(rights[0, place], right) for right in rights[1:, place]),
+        )
+        for place, condition in enumerate(answers.conditions)
+    )

@@ -1,23 +1,25 @@
 """Fit a bank's decision rule on a few labelled pictures, and keep only what helps on others.
 
-Half of each class is fitted on, the other half held out. Temperature and thresholds are judged one after the other;
-what is not better on the held-out half is left out of the bank. The rule that is kept is the one that was judged.
+Half of each class is fitted on, the other half held out. Temperature, with the floor that pictures of nothing known
+allow to fit, and thresholds are judged one after the other; what is not better on the held-out half is left out of the
+bank. The rule that is kept is the one that was judged.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from clipedge.classify import decision_logits
-from clipedge.decisions import DecisionLogits, DecisionRule, accepted, decision_probabilities
+from clipedge.decisions import DecisionLogits, DecisionRule, accepted, decision_probabilities, margins
 from clipedge.errors import UsageError
-from clipedge.evaluate import wilson_interval
+from clipedge.intervals import wilson_interval
 from clipedge.prompts import PromptBank
 from clipedge.roc import Roc, roc
-from clipedge.temperature import Bin, calibration_error, fit_temperature, informative, log_loss, reliability
+from clipedge.temperature import Bin, calibration_error, fit_floor, fit_temperature, informative, log_loss, reliability
 from clipedge.thresholds import Quality, fit_thresholds, measure, plain_rule
 
 __all__ = ["Fit", "check_fit", "fit_rule"]
@@ -29,16 +31,18 @@ FEWEST_KNOWN = 2  # pictures of labels in each half
 class Fit:
     """What a fit did to the ``held_out`` pictures, after it had seen ``fitted_on`` others.
 
-    ``log_loss``, ``calibration_error`` and the bars of ``reliability`` are (before, after) the temperature.
+    ``log_loss``, ``calibration_error`` and the bars of ``reliability`` are (before, after) temperature and floor; the
+    loss is infinite where unknown pictures have no probability. ``floor`` is None where none was fitted or kept.
     ``before`` is the rule without a fit, ``plain`` the plain maximum-probability rule with one threshold fitted on the
     same pictures (None for several labels to a picture), ``after`` the fitted rule, also where it was not kept; then
-    ``thresholds_refused`` says why. ``roc`` is how the best label's probability tells known pictures from unknown
-    ones (None without unknown ones), ``plain_roc`` the same without negatives.
+    ``thresholds_refused`` says why. ``roc`` is how the fitted rule tells known pictures from unknown ones as all its
+    thresholds move together (None without unknown ones), ``plain_roc`` how the plain rule does.
     """
 
     fitted_on: int
     held_out: int
     temperature: float
+    floor: float | None
     temperature_kept: bool
     log_loss: tuple[float, float]
     calibration_error: tuple[float, float]
@@ -71,35 +75,35 @@ def fit_rule(
     """
     check_fit(bank, multi_label, recall)
     fitted, held = _halves(truths)
-    logits = decision_logits(image_embeds, bank, multi_label)
+    plain = decision_logits(image_embeds, replace(bank, rule=None), multi_label)
     unfitted = DecisionRule(1.0, (), multi_label, variant)
-    temperature, losses, bars = _temperature(logits, truths, fitted, held, multi_label)
-    errors = (calibration_error(bars[0]), calibration_error(bars[1]))
-    helps = losses[1] < losses[0] and errors[1] <= errors[0]
-    warm = replace(unfitted, temperature=temperature if helps else 1.0)
+    found = _calibrate(plain, truths, fitted, held, multi_label)
+    warm = replace(unfitted, temperature=found.temperature, floor=found.floor) if found.helps else unfitted
+    logits = plain.with_floor(warm.floor)
     here, there = truths[fitted], truths[held]
     rule = replace(warm, thresholds=fit_thresholds(logits.rows(fitted), here, warm, recall))
-    before = accepted(logits.rows(held), unfitted)
+    before = accepted(plain.rows(held), unfitted)
     after = accepted(logits.rows(held), rule)
     refused = _refusal(before, after, there, recall, _nameable(logits.rows(held), there, multi_label))
     kept = warm if refused else rule
     fit = Fit(
         fitted_on=len(here),
         held_out=len(there),
-        temperature=temperature,
-        temperature_kept=helps,
-        log_loss=losses,
-        calibration_error=errors,
-        reliability=bars,
+        temperature=found.temperature,
+        floor=found.floor,
+        temperature_kept=found.helps,
+        log_loss=found.losses,
+        calibration_error=found.errors,
+        reliability=found.bars,
         recall=recall,
         thresholds_refused=refused,
         before=measure(before, there),
-        plain=None if multi_label else _plain_quality(logits, truths, fitted, held, recall),
+        plain=None if multi_label else _plain_quality(plain, truths, fitted, held, recall),
         after=measure(after, there),
-        roc=_roc(logits.rows(held), there, warm),
-        plain_roc=None if multi_label else _roc(logits.rows(held).without_negatives(), there, unfitted),
+        roc=roc(margins(logits.rows(held), rule), there >= 0),
+        plain_roc=None if multi_label else roc(margins(plain.rows(held).without_negatives(), unfitted), there >= 0),
     )
-    return replace(bank, rule=kept if helps or not refused else None), fit
+    return replace(bank, rule=kept if found.helps or not refused else None), fit
 
 
 def check_fit(bank: PromptBank, multi_label: bool, recall: float | None) -> None:
@@ -136,21 +140,58 @@ def _halves(truths: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], npt.ND
     return np.concatenate(fitted), np.concatenate(held)
 
 
-def _temperature(
-    logits: DecisionLogits,
+class _Calibration(NamedTuple):
+    """A temperature with a floor or without, and what is (before, after) it on the held-out half."""
+
+    temperature: float
+    floor: float | None
+    losses: tuple[float, float]
+    bars: tuple[tuple[Bin, ...], tuple[Bin, ...]]
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        before, after = self.bars
+        return calibration_error(before), calibration_error(after)
+
+    @property
+    def helps(self) -> bool:
+        return self.losses[1] < self.losses[0] and self.errors[1] <= self.errors[0]
+
+
+def _calibrate(
+    plain: DecisionLogits,
     truths: npt.NDArray[np.int64],
     fitted: npt.NDArray[np.intp],
     held: npt.NDArray[np.intp],
     multi_label: bool,
-) -> tuple[float, tuple[float, float], tuple[tuple[Bin, ...], tuple[Bin, ...]]]:
-    """The temperature, and on the held-out half (before, after) it the log loss and the reliability."""
+) -> _Calibration:
+    """With a floor where there are unknown pictures; without one where that does not help, as with very few of them."""
+    here = truths[fitted]
+    if (here < 0).any():
+        floor = fit_floor(plain.rows(fitted), here, multi_label)
+        found = _calibration(plain, floor, truths, fitted, held, multi_label)
+        if found.helps:
+            return found
+    return _calibration(plain, None, truths, fitted, held, multi_label)
+
+
+def _calibration(
+    plain: DecisionLogits,
+    floor: float | None,
+    truths: npt.NDArray[np.int64],
+    fitted: npt.NDArray[np.intp],
+    held: npt.NDArray[np.intp],
+    multi_label: bool,
+) -> _Calibration:
+    logits = plain.with_floor(floor)
     usable = informative(logits, truths, multi_label)
     fitted, held = fitted[usable[fitted]], held[usable[held]]
     temperature = fit_temperature(logits.rows(fitted), truths[fitted], multi_label)
-    rows, there = logits.rows(held), truths[held]
-    losses = (log_loss(rows, there, 1.0, multi_label), log_loss(rows, there, temperature, multi_label))
-    bars = (reliability(rows, there, 1.0, multi_label), reliability(rows, there, temperature, multi_label))
-    return temperature, losses, bars
+    there = truths[held]
+    sides = ((plain.rows(held), 1.0), (logits.rows(held), temperature))
+    before, after = (log_loss(rows, there, degree, multi_label) for rows, degree in sides)
+    bars, new_bars = (reliability(rows, there, degree, multi_label) for rows, degree in sides)
+    return _Calibration(temperature, floor, (before, after), (bars, new_bars))
 
 
 def _nameable(logits: DecisionLogits, truths: npt.NDArray[np.int64], multi_label: bool) -> int:
@@ -175,10 +216,6 @@ def _refusal(
     if new.right <= old.right and new.wrong >= old.wrong:
         return "on the held-out half no more answers are right and no fewer wrong than without them"
     return ""
-
-
-def _roc(logits: DecisionLogits, truths: npt.NDArray[np.int64], rule: DecisionRule) -> Roc | None:
-    return roc(decision_probabilities(logits, rule).max(axis=1), truths >= 0)
 
 
 def _plain_quality(

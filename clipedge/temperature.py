@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from clipedge.decisions import TEMPERATURES, DecisionLogits, DecisionRule, decision_probabilities, log_sum
 
-__all__ = ["Bin", "calibration_error", "fit_temperature", "informative", "log_loss", "reliability"]
+__all__ = ["Bin", "calibration_error", "fit_floor", "fit_temperature", "informative", "log_loss", "reliability"]
 
 BINS = 15  # as in the paper
 STEPS = 60  # of the golden section: the interval shrinks by 3e-13
+COARSE = 20  # where one search is within another: by 7e-5
 
 
 class Bin(NamedTuple):
@@ -30,15 +31,34 @@ def fit_temperature(logits: DecisionLogits, truths: npt.NDArray[np.int64], multi
 
     The loss is convex in 1 / T, so it has one minimum, which a golden-section search over log T finds.
     """
+    return _temperature(logits, truths, multi_label, STEPS)
+
+
+def fit_floor(logits: DecisionLogits, truths: npt.NDArray[np.int64], multi_label: bool) -> float:
+    """The floor of the least log loss, at its own best temperature; some of the pictures are of none of the labels.
+
+    Without negatives the loss is convex in 1 / T and floor / T, so that the best loss for each floor has one minimum.
+    """
+    best = logits.labels.max(axis=1)
+    spread = float(best.max() - best.min()) + 1
+
+    def loss(floor: float) -> float:
+        with_floor = logits.with_floor(floor)
+        return log_loss(with_floor, truths, _temperature(with_floor, truths, multi_label, COARSE), multi_label)
+
+    return _minimum(loss, float(best.min()) - spread, float(best.max()) + spread, COARSE)
+
+
+def _temperature(logits: DecisionLogits, truths: npt.NDArray[np.int64], multi_label: bool, steps: int) -> float:
     low, high = map(math.log, TEMPERATURES)
-    return math.exp(_minimum(lambda value: log_loss(logits, truths, math.exp(value), multi_label), low, high))
+    return math.exp(_minimum(lambda value: log_loss(logits, truths, math.exp(value), multi_label), low, high, steps))
 
 
-def _minimum(function: Callable[[float], float], low: float, high: float) -> float:
+def _minimum(function: Callable[[float], float], low: float, high: float, steps: int) -> float:
     ratio = (math.sqrt(5) - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)
     at_left, at_right = function(left), function(right)
-    for _ in range(STEPS):
+    for _ in range(steps):
         if at_left <= at_right:
             high, right, at_right = right, left, at_left
             left = high - ratio * (high - low)

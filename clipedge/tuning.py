@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from clipedge.candidates import Candidate, LabelledEmbeds, mean_log_loss, right_answers
 from clipedge.errors import UsageError
-from clipedge.evaluate import paired_interval
+from clipedge.intervals import paired_interval
 from clipedge.label_probe import probe_path
 from clipedge.prompts import PromptBank
 from clipedge.template_choice import template_path

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from clipedge.calibration.sensitivity import LayerProfile
 from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.figures import EXPORTED, IN_FLOAT, SOURCE, cosine_figure, layer_figure, size_and_latency_figure
 from clipedge.export.report import Report, TowerReport
 from clipedge.export.verify import GATE, AnswerChange, ZeroShot
+from clipedge.page import escaped, figure, html_page, interval, percent, table
 
 __all__ = ["report_html"]
 
 MAX_CHANGES = 50  # rows of the table; report.json has them all
 
-STYLE = f"""
-:root {{ color-scheme: light dark; --rule: #8886; --soft: #8882; --good: #1a7f37; --bad: #c62828; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --good: #4cc267; --bad: #ff7b72; }} }}
-body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 0 auto; padding: 1rem; }}
-h1 {{ font-size: 1.4rem; overflow-wrap: anywhere; }}
-h2 {{ font-size: 1.1rem; margin-top: 2rem; border-bottom: 1px solid var(--rule); }}
-.verdict {{ border-left: .4rem solid var(--good); background: var(--soft); padding: .6rem 1rem; }}
-.verdict.failed {{ border-color: var(--bad); }}
-.table {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-caption {{ text-align: left; padding: .3rem 0; }}
-th, td {{ padding: .2rem .6rem; border-bottom: 1px solid var(--rule); text-align: right; vertical-align: top; }}
-th {{ font-weight: 600; }}
-th:first-child, td:first-child, .words th, .words td, .facts td {{ text-align: left; }}
-.facts td:last-child {{ overflow-wrap: anywhere; }}
-figure {{ margin: 1rem 0; }}
-figcaption, .note {{ font-size: .875rem; opacity: .85; }}
-svg {{ width: 100%; max-width: 40rem; height: auto; }}
-svg * {{ stroke-linejoin: round; stroke-linecap: butt; }}
-svg text {{ font-family: inherit !important; }}
-.source, .exported, .float {{ display: inline-block; width: .7em; height: .7em; }}
+LEGEND_STYLE = f"""
+.source, .exported, .float {{ display: inline-block; width: .7em; height: .7em; print-color-adjust: exact; }}
 .source {{ background: {SOURCE}; }} .exported {{ background: {EXPORTED}; }} .float {{ background: {IN_FLOAT}; }}
-@media print {{
-  body {{ max-width: none; padding: 0; }}
-  .table {{ overflow: visible; }}
-  tr, figure {{ break-inside: avoid; }}
-  .source, .exported, .float, .verdict {{ print-color-adjust: exact; }}
-}}
 """
 
 
@@ -50,7 +25,7 @@ def report_html(report: Report) -> str:
     """The whole page. It makes no request, has no script, and is the same text for the same report."""
     title = f"{report.model} → {report.precision}, {report.target}"
     sections = [
-        f"<h1>{_text(title)}</h1>",
+        f"<h1>{escaped(title)}</h1>",
         _verdict(report),
         _summary(report),
         *([_answers(report.zero_shot)] if report.zero_shot else []),
@@ -59,13 +34,7 @@ def report_html(report: Report) -> str:
         _origin(report),
         *([_unreadable(report.unreadable)] if report.unreadable else []),
     ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>ClipEdge: {_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(sections)
-        + "\n</body>\n</html>\n"
-    )
+    return html_page(title, sections, LEGEND_STYLE)
 
 
 def _verdict(report: Report) -> str:
@@ -75,12 +44,12 @@ def _verdict(report: Report) -> str:
     image = report.towers["image"]
     kept = "gives the source model's answers" if report.passed else "does not give the source model's answers"
     sentence = (
-        f"<strong>{'Passed' if report.passed else 'Failed'}.</strong> The {_text(report.precision)} model {kept}: "
+        f"<strong>{'Passed' if report.passed else 'Failed'}.</strong> The {escaped(report.precision)} model {kept}: "
         f"{_answers_kept(report)}; its files are {_ratio(size, exported_size, 'smaller', 'larger')}, and its image "
         f"tower is {_ratio(image.source_latency_ms, image.exported_latency_ms, 'faster', 'slower')} than the source "
         "in PyTorch."
     )
-    failures = "".join(f"<li>{_text(failure)}</li>" for failure in report.failures)
+    failures = "".join(f"<li>{escaped(failure)}</li>" for failure in report.failures)
     return (
         f'<div class="verdict{"" if report.passed else " failed"}"><p>{sentence}</p>'
         + (f"<ul>{failures}</ul>" if failures else "")
@@ -92,13 +61,13 @@ def _answers_kept(report: Report) -> str:
     zero_shot, parity = report.zero_shot, report.towers["image"].parity
     centred = f"a median centred cosine of {parity.median_centred_cosine:.4f}"
     if zero_shot is None:
-        return f"the same nearest neighbour for {_percent(parity.neighbour_overlap)} of the pictures, and {centred}"
+        return f"the same nearest neighbour for {percent(parity.neighbour_overlap)} of the pictures, and {centred}"
     if zero_shot.drop_points is None or zero_shot.source_accuracy is None or zero_shot.exported_accuracy is None:
-        return f"the same label for {_percent(zero_shot.agreement)} of {zero_shot.samples} pictures, and {centred}"
-    accuracies = f"{_percent(zero_shot.source_accuracy, 2)} to {_percent(zero_shot.exported_accuracy, 2)}"
+        return f"the same label for {percent(zero_shot.agreement)} of {zero_shot.samples} pictures, and {centred}"
+    accuracies = f"{percent(zero_shot.source_accuracy, 2)} to {percent(zero_shot.exported_accuracy, 2)}"
     return (
         f"zero-shot accuracy goes from {accuracies} on {zero_shot.samples} pictures (paired drop "
-        f"{zero_shot.drop_points:.2f} points, 95 % interval {_interval(zero_shot.drop_interval)})"
+        f"{zero_shot.drop_points:.2f} points, 95 % interval {interval(zero_shot.drop_interval)})"
     )
 
 
@@ -106,10 +75,10 @@ def _summary(report: Report) -> str:
     rows = []
     for name, tower in report.towers.items():
         rows += _tower_rows(name, tower)
-    table = _table(("", "source", "exported", "ratio"), rows)
+    columns = ("", "source", "exported", "ratio")
     legend = '<span class="source"></span> source, eager PyTorch <span class="exported"></span> exported'
-    figure = _figure(size_and_latency_figure(report, "bars"), f"{legend}, {_text(report.engine)}")
-    return f"<h2>Size, latency, parity</h2>\n{table}\n{figure}"
+    bars = figure(size_and_latency_figure(report, "bars"), f"{legend}, {escaped(report.engine)}")
+    return f"<h2>Size, latency, parity</h2>\n{table(columns, rows)}\n{bars}"
 
 
 def _tower_rows(name: str, tower: TowerReport) -> list[tuple[str, ...]]:
@@ -131,19 +100,19 @@ def _tower_rows(name: str, tower: TowerReport) -> list[tuple[str, ...]]:
 
 
 def _answers(zero_shot: ZeroShot) -> str:
-    rows = [(f"same top-1 of {zero_shot.labels} labels", _percent(zero_shot.agreement), "")]
+    rows = [(f"same top-1 of {zero_shot.labels} labels", percent(zero_shot.agreement), "")]
     note = ""
     if zero_shot.source_accuracy is not None and zero_shot.exported_accuracy is not None:
-        before, after = _percent(zero_shot.source_accuracy, 2), _percent(zero_shot.exported_accuracy, 2)
+        before, after = percent(zero_shot.source_accuracy, 2), percent(zero_shot.exported_accuracy, 2)
         rows += [
-            ("source accuracy", before, _interval(zero_shot.source_interval, 100)),
-            ("exported accuracy", after, _interval(zero_shot.exported_interval, 100)),
-            ("paired drop (points)", f"{zero_shot.drop_points:.2f}", _interval(zero_shot.drop_interval)),
+            ("source accuracy", before, interval(zero_shot.source_interval, 100)),
+            ("exported accuracy", after, interval(zero_shot.exported_interval, 100)),
+            ("paired drop (points)", f"{zero_shot.drop_points:.2f}", interval(zero_shot.drop_interval)),
         ]
         if zero_shot.samples < GATE.min_pictures:
             note = f'<p class="note">Not gated: that takes {GATE.min_pictures} labelled proof pictures.</p>'
-    table = _table(("", "value", "95 % interval"), rows)
-    return f"<h2>Answers on {zero_shot.samples} pictures</h2>\n{table}\n{note}{_changes(zero_shot)}"
+    values = table(("", "value", "95 % interval"), rows)
+    return f"<h2>Answers on {zero_shot.samples} pictures</h2>\n{values}\n{note}{_changes(zero_shot)}"
 
 
 def _changes(zero_shot: ZeroShot) -> str:
@@ -162,7 +131,7 @@ def _changes(zero_shot: ZeroShot) -> str:
     caption = f"{changed} of {zero_shot.samples} pictures changed their label: {counts}."
     if len(changes) > MAX_CHANGES:
         caption += f" The {MAX_CHANGES} most frequent of {len(changes)} changes; report.json has all."
-    return _table(("truth", "source said", "exported says", "change", "pictures"), rows, "words", caption)
+    return table(("truth", "source said", "exported says", "change", "pictures"), rows, "words", caption)
 
 
 def _kind(change: AnswerChange) -> str:
@@ -175,9 +144,9 @@ def _kind(change: AnswerChange) -> str:
 
 def _cosines(report: Report) -> str:
     figures = [
-        _figure(
+        figure(
             cosine_figure(tower.parity.cosines, f"cosines-{name}"),
-            f"{_text(name)} tower, {tower.parity.samples} inputs. Centred: after the mean embedding was subtracted, "
+            f"{escaped(name)} tower, {tower.parity.samples} inputs. Centred: after the mean embedding was subtracted, "
             "since unrelated inputs already have a large raw cosine.",
         )
         for name, tower in report.towers.items()
@@ -190,10 +159,10 @@ def _layers(layers: Sequence[LayerProfile]) -> str:
     figures = []
     for tower in towers:
         own = [layer for layer in layers if layer.tower == tower]
-        caption = f'{_text(tower)} tower, in graph order. <span class="exported"></span> INT8'
+        caption = f'{escaped(tower)} tower, in graph order. <span class="exported"></span> INT8'
         if any(layer.in_float for layer in own):
             caption += ' <span class="float"></span> left in float; shown is what INT8 would do to it'
-        figures.append(_figure(layer_figure(own, f"layers-{tower}"), caption))
+        figures.append(figure(layer_figure(own, f"layers-{tower}"), caption))
     kept = [layer for layer in layers if layer.in_float]
     note = "<p>All quantizable layers are in INT8.</p>"
     if kept:
@@ -203,13 +172,13 @@ def _layers(layers: Sequence[LayerProfile]) -> str:
                 f"{layer.tower}: {layer.layer}",
                 f"{layer.snr_db:.1f}",
                 "" if layer.cost is None else f"{layer.cost:.2g}",
-                _percent(layer.multiply_adds / total if total else 0.0),
+                percent(layer.multiply_adds / total if total else 0.0),
                 f"{layer.weight_bytes / 1e6:.2f}",
             )
             for layer in kept
         ]
         columns = ("left in float", "SNR (dB)", "cost in INT8", "multiply-adds", "weight (MB)")
-        note = _table(columns, rows, caption=f"{len(kept)} of {len(layers)} quantizable layers are left in float.")
+        note = table(columns, rows, caption=f"{len(kept)} of {len(layers)} quantizable layers are left in float.")
     return "<h2>Layer by layer</h2>\n" + note + "\n" + "\n".join(figures)
 
 
@@ -226,41 +195,12 @@ def _origin(report: Report) -> str:
         ("made", provenance.created),
         ("with", ", ".join(f"{name} {version}" for name, version in provenance.tools.items())),
     ]
-    return "<h2>Where it comes from</h2>\n" + _table((), rows, "facts")
+    return "<h2>Where it comes from</h2>\n" + table((), rows, "facts")
 
 
 def _unreadable(lines: Sequence[str]) -> str:
-    items = "\n".join(f"<li>{_text(line)}</li>" for line in lines)
+    items = "\n".join(f"<li>{escaped(line)}</li>" for line in lines)
     return f"<h2>Pictures that cannot be read: {len(lines)}</h2>\n<ul>\n{items}\n</ul>"
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], kind: str = "numbers", caption: str = "") -> str:
-    """``kind`` is the style: numbers, words or facts. Everything is escaped here."""
-    head = "".join(f'<th scope="col">{_text(column)}</th>' for column in columns)
-    body = "\n".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return (
-        f'<div class="table"><table class="{kind}">'
-        + (f"<caption>{_text(caption)}</caption>" if caption else "")
-        + (f"<thead><tr>{head}</tr></thead>" if columns else "")
-        + f"<tbody>\n{body}\n</tbody></table></div>"
-    )
-
-
-def _figure(svg: str, caption: str) -> str:
-    """``caption`` is HTML."""
-    return f"<figure>\n{svg}<figcaption>{caption}</figcaption>\n</figure>"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
-
-
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
-
-
-def _interval(bounds: tuple[float, float] | None, scale: float = 1) -> str:
-    return "" if bounds is None else f"{scale * bounds[0]:.2f} to {scale * bounds[1]:.2f}"
 
 
 def _ratio(source: float, exported: float, less: str, more: str) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "add_label_options",
     "add_model_options",
     "add_picture_options",
+    "check_page",
     "labels_from",
     "lines_of",
     "open_clip",
@@ -108,6 +109,16 @@ def prompt_bank(clip: Clip, arguments: argparse.Namespace) -> PromptBank:
     if len(names) != 1:
         raise UsageError(f"give --labels a,b or --bank NAME; the bundle has these banks: {', '.join(names) or 'none'}")
     return clip.saved_bank(names[0])
+
+
+def check_page(file: str | None) -> None:
+    """Raise UsageError for a ``--report`` that cannot be a page's file, before any work is done for it."""
+    if file is None:
+        return
+    if Path(file).suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--report {file}: the name has to end in .html")
+    if Path(file).is_dir():
+        raise UsageError(f"--report {file} is a folder; name the page's file in it")
 
 
 def save_sheet(sheet: PIL.Image.Image, file: str, option: str = "--sheet") -> None:

@@ -14,10 +14,11 @@ __all__ = ["fit_lines", "tuning_lines"]
 def fit_lines(fit: Fit) -> list[str]:
     """What was fitted, what of it was kept, and the rules side by side."""
     (loss, new_loss), (error, new_error) = fit.log_loss, fit.calibration_error
+    floor = "" if fit.floor is None else f", floor {fit.floor:.1f}"
     kept = "kept" if fit.temperature_kept else "NOT KEPT, it does not lower both"
     lines = [
         f"  fitted on {fit.fitted_on} pictures, judged on {fit.held_out} others:",
-        f"  temperature {fit.temperature:.3g}, {kept}: "
+        f"  temperature {fit.temperature:.3g}{floor}, {kept}: "
         f"log loss {loss:.3f} -> {new_loss:.3f}, calibration error {error:.3f} -> {new_error:.3f}",
         f"  thresholds {'NOT KEPT: ' + fit.thresholds_refused if fit.thresholds_refused else 'kept'}",
     ]

@@ -1,4 +1,4 @@
-"""clipedge prompts BUNDLE --labels a,b | --bank NAME --output FILE | --name NAME [--tune DIR] [--fit DIR]"""
+"""clipedge prompts BUNDLE --labels a,b | --bank NAME --output FILE | --name NAME [--tune DIR] [--fit DIR [--report FILE.html]]"""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from clipedge.cli.options import (
     add_engine_options,
     add_label_options,
     add_picture_options,
+    check_page,
     labels_from,
     lines_of,
     open_clip,
@@ -21,9 +22,11 @@ from clipedge.cli.options import (
 from clipedge.cli.prompt_lines import fit_lines, tuning_lines
 from clipedge.errors import UsageError
 from clipedge.examples import Examples, embed_examples
+from clipedge.fit_page import fit_page
 from clipedge.fitting import Fit, check_fit, fit_rule
 from clipedge.folders import PictureFolder, read_folder
 from clipedge.model import Clip
+from clipedge.page import write_page
 from clipedge.prompts import PromptBank, template_embeds
 from clipedge.templates import TEMPLATE_SETS, template_set
 from clipedge.text import DEFAULT_TEMPLATES
@@ -66,11 +69,13 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
         "--recall", type=float, metavar="R", help="share of right answers that thresholds keep (default: best F1)"
     )
     parser.add_argument("--multi-label", action="store_true", help="fit for several labels to a picture")
+    parser.add_argument("--report", metavar="FILE", help="the fit as a page with ROC and reliability plots: FILE.html")
 
 
 def run(arguments: argparse.Namespace) -> int:
     labels = labels_from(arguments.labels)
     _check(arguments, labels)
+    check_page(arguments.report)
     tuned_on = read_folder(arguments.tune) if arguments.tune else None
     fitted_on = read_folder(arguments.fit) if arguments.fit else None
     if tuned_on is not None and fitted_on is not None:
@@ -90,6 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
     if fitted_on is not None:
         bank, fit, broken = _fit(clip, bank, fitted_on, arguments)
         facts["fit"] = asdict(fit)
+        if arguments.report:
+            write_page(fit_page(bank, fit, broken), arguments.report)
         lines += fit_lines(fit)
         unreadable += broken
     if lines:
@@ -115,10 +122,11 @@ def _check(arguments: argparse.Namespace, labels: list[str] | None) -> None:
     if arguments.bank and not (arguments.tune or arguments.fit):
         raise UsageError("--bank is a bank to tune or fit: name pictures with --tune DIR or --fit DIR")
     for_unknown = arguments.unknown and not arguments.tune
-    if not arguments.fit and (for_unknown or arguments.recall is not None or arguments.multi_label):
+    of_a_fit = for_unknown or arguments.recall is not None or arguments.multi_label or arguments.report
+    if of_a_fit and not arguments.fit:
         raise UsageError(
-            "--unknown, --recall and --multi-label are for a fit (--unknown for --tune, too): name its pictures with "
-            "--fit DIR"
+            "--unknown, --recall, --multi-label and --report are for a fit (--unknown for --tune, too): name its "
+            "pictures, --fit DIR"
         )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+import decisions
 import export_cost
 import int8_accuracy
 from int8_accuracy import DEMO, MINMAX, Pair, Row, Side, row_of
@@ -75,3 +76,23 @@ def test_stages_are_told_apart_by_the_stack() -> None:
     sampler.stop()
     assert set(sampler.seconds) <= {"observe activations", "imports, clearing up"}
     assert sampler.peak["observe activations"] > 0
+
+
+@pytest.mark.parametrize(
+    ("plain", "ours", "errors", "met"),
+    [
+        (300, 500, (0.3, 0.1), [True, True]),
+        (300, 310, (0.3, 0.1), [False, True]),
+        (500, 300, (0.1, 0.1), [False, False]),
+    ],
+)
+def test_decisions_have_to_beat_the_plain_rule_beyond_noise(
+    plain: int, ours: int, errors: tuple[float, float], met: list[bool]
+) -> None:
+    order = np.random.default_rng(0).permutation(1000)
+    rejected, plainly = np.arange(1000) < ours, order < plain
+    share = decisions.accuracy(rejected)
+    gain = decisions.paired_difference(rejected, plainly)
+    part = decisions.Rejection(share, share, decisions.accuracy(plainly), share, gain)
+    row = decisions.Row("INT8", "12 shapes", share, (1.0,), (None,), part, part, {}, errors)
+    assert [target["met"] for target in decisions.judge([row])] == met

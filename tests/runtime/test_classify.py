@@ -158,6 +158,12 @@ def test_the_temperature_is_in_the_probabilities_that_decide() -> None:
     np.testing.assert_allclose(found[5].sum(), 5 / (math.exp(2) + 6), rtol=1e-6)
 
 
+def test_a_floor_holds_back_what_is_near_to_nothing() -> None:
+    found = deciding(DecisionRule(1, (), False, "", floor=5.0), negatives=0).decide(EVERY)
+    assert found[:7] == [*(f"label {i}" for i in range(5)), None, None]
+    assert deciding(DecisionRule(1, (), False, "", floor=11.0), negatives=0).decide(EVERY)[:7] == [None] * 7
+
+
 def test_several_labels_may_be_there() -> None:
     for classifier in (deciding(None), deciding(DecisionRule(1, (0.9,) * 5, True, ""))):
         answers = classifier.decide_all(EVERY)

@@ -151,8 +151,8 @@ def test_eval_prints_the_accuracy_and_its_interval(clipedge: Cli, demo_bundle: P
 
 def test_eval_as_json_counts_every_picture(clipedge: Cli, demo_bundle: Path, labelled: Path) -> None:
     document = clipedge("eval", demo_bundle, labelled, "--json", "--bank", "default").document
-    right = sum(hits for hits, _ in document["per_class"].values())
-    assert document["pictures"] == sum(count for _, count in document["per_class"].values()) == 24
+    right = sum(item["right"] for item in document["per_class"].values())
+    assert document["pictures"] == sum(item["pictures"] for item in document["per_class"].values()) == 24
     assert document["top1"] == pytest.approx(right / 24)
     assert document["interval"][0] <= document["top1"] <= document["interval"][1]
     assert document["top5"] >= document["top1"] > 0.4

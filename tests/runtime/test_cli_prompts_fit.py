@@ -48,6 +48,7 @@ def test_a_fitted_bank_says_none_of_these_to_unknown_shapes(
     path = tmp_path / "bank.safetensors"
     texts = ("--labels", ",".join(KNOWN), "--negatives", "wall,thing,background", "--template", "a photo of a {}.")
     options = ("--fit", shapes, "--unknown", "something_else", "--recall", "0.95", "--output", path, "--json")
+    options = (*options, "--report", tmp_path / "fit.html")
     code, out, err = cli(demo_bundle, *texts, *options)
     assert (code, err) == (0, "")
     document = json.loads(out)
@@ -58,6 +59,9 @@ def test_a_fitted_bank_says_none_of_these_to_unknown_shapes(
     assert fit["after"]["unknown_answered"] < fit["plain"]["unknown_answered"]
     assert fit["after"]["unknown"] + fit["after"]["known"] == fit["held_out"]
     assert document["decision"]["variant"] == "int8.x86"
+    page = (tmp_path / "fit.html").read_text(encoding="utf-8")
+    assert page.count("<svg ") == 2 and f"area {fit['roc']['area']:.3f}" in page
+    assert f"error {fit['calibration_error'][1]:.3f}" in page
 
     # And on scenes that had no part in the fit, neither half.
     clip = clipedge.load(demo_bundle)
@@ -127,9 +131,11 @@ def test_classify_does_not_decide_where_the_bank_cannot(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--unknown", "x"], "--unknown, --recall and --multi-label are for a fit"),
+        (["--unknown", "x"], "--unknown, --recall, --multi-label and --report are for a fit"),
         (["--recall", "0.5"], "are for a fit"),
         (["--multi-label"], "are for a fit"),
+        (["--report", "x.html"], "are for a fit"),
+        (["--fit", "{shapes}", "--report", "x.png"], "the name has to end in .html"),
         (["--fit", "{shapes}"], "the sub-folders 'something else' are no labels"),
         (["--fit", "{shapes}/no-folder"], "there is no folder of pictures"),
         (["--fit", "{shapes}", "--unknown", "something_else", "--recall", "95"], "a recall is a share"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipedge.decisions import DecisionLogits, DecisionRule, accepted, decision_probabilities, log_odds
+from clipedge.decisions import DecisionLogits, DecisionRule, accepted, decision_probabilities, log_odds, margins
 from clipedge.errors import UsageError
 
 
@@ -87,12 +87,36 @@ def test_log_odds_order_what_is_close_to_one_and_are_finite() -> None:
     assert found[2] == pytest.approx(math.log(9))
 
 
+@pytest.mark.parametrize("rule", [SINGLE, MULTI])
+def test_a_floor_is_a_negative_that_every_picture_has(rule: DecisionRule) -> None:
+    given = logits([[3.0, 1], [0.5, 0]], [[-1.0], [-2]])
+    floored = given.with_floor(1.5)
+    assert floored.nothing.tolist() == [[-1.0, 1.5], [-2, 1.5]]
+    assert given.with_floor(None) is given
+    assert accepted(floored, rule).tolist() == [[True, False], [False, False]]
+    assert (decision_probabilities(floored, rule) < decision_probabilities(given, rule)).all()
+
+
+def test_margins_say_what_is_accepted_and_by_how_much() -> None:
+    given = logits([[2.0, 0], [0, 0.5]], [[0.0], [0]])
+    rule = DecisionRule(1.0, (0.5, 0.9), False, "")
+    odds = [2 - math.log(2), 0.5 - math.log(2)]  # of the best label against all else
+    expected = [odds[0], odds[1] - math.log(9)]
+    assert margins(given, rule) == pytest.approx(expected)
+    assert ((margins(given, rule) >= 0) == accepted(given, rule).any(axis=1)).all()
+    alone = DecisionRule(1.0, (0.5, 0.1), True, "")
+    assert margins(given, alone) == pytest.approx([math.log(9), 0.5 + math.log(9)])
+    assert margins(given, SINGLE) == pytest.approx(odds)
+
+
 WHOLE: dict[str, Any] = {"temperature": 2, "thresholds": [0.5, 1], "multi_label": False, "variant": "int8.x86"}
 
 
 def test_a_rule_is_read_from_its_document() -> None:
     assert DecisionRule.from_document(WHOLE, 2) == DecisionRule(2.0, (0.5, 1.0), False, "int8.x86")
     assert DecisionRule.from_document({**WHOLE, "thresholds": []}, 2).thresholds == ()
+    assert DecisionRule.from_document({**WHOLE, "floor": 18}, 2).floor == 18.0
+    assert DecisionRule.from_document({**WHOLE, "floor": None}, 2).floor is None
 
 
 @pytest.mark.parametrize(
@@ -111,6 +135,10 @@ def test_a_rule_is_read_from_its_document() -> None:
         ({"thresholds": {}}, "thresholds: expected none or 2"),
         ({"multi_label": 1}, "multi_label and variant"),
         ({"variant": None}, "multi_label and variant"),
+        ({"floor": float("nan")}, "floor: expected a logit or null"),
+        ({"floor": -1e300}, "floor"),
+        ({"floor": "1"}, "floor"),
+        ({"floor": True}, "floor"),
     ],
 )
 def test_a_rule_that_cannot_be_right_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -1,8 +1,8 @@
-"""Accuracy on a labelled folder, counted by hand; Wilson's interval against published and recomputed numbers."""
+"""Accuracy on a labelled folder, counted by hand; models beside one another, on worse pictures and by groups."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,14 @@ import numpy.typing as npt
 import PIL.Image
 import pytest
 
+from clipedge.answers import answer_folder
 from clipedge.classify import Classifier
+from clipedge.corruptions import Condition
 from clipedge.errors import UsageError
-from clipedge.evaluate import evaluate, paired_interval, wilson_interval
+from clipedge.evaluate import compare, evaluate, robustness
 from clipedge.folders import read_folder
 from clipedge.images import Images, open_rgb
+from clipedge.intervals import accuracy, paired_difference, wilson_interval
 from clipedge.prompts import PromptBank
 
 # In a test picture the red value is the answer and the green value the second choice.
@@ -51,7 +54,11 @@ def test_counts_are_those_made_by_hand(tmp_path: Path) -> None:
     found = evaluate(CLASSIFIER, read_folder(tmp_path))
     assert found.pictures == 7
     assert found.top1 == pytest.approx(3 / 7)
-    assert found.per_class == {"ant": (2, 3), "fox": (1, 4)}
+    assert {name: (item.right, item.pictures) for name, item in found.per_class.items()} == {
+        "ant": (2, 3),
+        "fox": (1, 4),
+    }
+    assert found.per_class["fox"].interval == wilson_interval(1, 4)
     assert found.confusions[0] == ("fox", "dog", 2)
     assert set(found.confusions[1:]) == {("ant", "bee", 1), ("fox", "bee", 1)}
     # Labels without weight tie, and the earlier one goes first: "fox" is sixth where it is neither choice.
@@ -65,7 +72,7 @@ def test_an_unreadable_picture_is_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "ant" / "00-broken.png").write_bytes((tmp_path / "ant" / "0.png").read_bytes()[:40])
     found = evaluate(CLASSIFIER, read_folder(tmp_path))
     assert found.pictures == 2
-    assert found.per_class == {"ant": (1, 2)}
+    assert found.per_class == {"ant": accuracy(np.array([True, False]))}
     (line,) = found.unreadable
     assert "00-broken.png" in line
 
@@ -73,9 +80,11 @@ def test_an_unreadable_picture_is_left_out_and_named(tmp_path: Path) -> None:
 def test_progress_reaches_the_total_even_when_the_last_picture_is_unreadable(tmp_path: Path) -> None:
     paint(tmp_path, "ant", [("ant", "bee"), ("ant", "bee")])
     (tmp_path / "ant" / "9.png").write_bytes(b"none")
+    paint(tmp_path, "bee", [("bee", "ant")] * 16)
     seen: list[int] = []
     evaluate(CLASSIFIER, read_folder(tmp_path), seen.append)
-    assert seen == [1, 2, 3]
+    assert seen == sorted(set(seen))
+    assert seen[-1] == 19
 
 
 def test_a_folder_without_one_readable_picture_is_refused(tmp_path: Path) -> None:
@@ -105,43 +114,57 @@ def test_all_right_and_all_wrong(tmp_path: Path) -> None:
     assert (wrong.top1, wrong.confusions) == (0.0, (("ant", "bee", 3),))
 
 
-@pytest.mark.parametrize(
-    ("hits", "trials", "low", "high"),
-    [
-        # Newcombe, Statistics in Medicine 17 (1998), table I, method 3 (score without continuity correction).
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilson_equals_the_published_table(hits: int, trials: int, low: float, high: float) -> None:
-    assert wilson_interval(hits, trials) == pytest.approx((low, high), abs=5e-5)
+def always(label: str) -> Classifier:
+    """A classifier that answers the same to everything."""
+    row = np.eye(len(LABELS), dtype=np.float32)[LABELS.index(label)]
+    return replace(CLASSIFIER, encode_image=lambda images: np.tile(row, (len(list(images)), 1)))
 
 
-@pytest.mark.parametrize(("hits", "trials"), [(0, 1), (1, 1), (3, 7), (50, 100), (1996, 2000), (2000, 2000)])
-def test_wilson_bounds_are_where_the_score_test_just_rejects(hits: int, trials: int) -> None:
-    """The definition: a bound p has |share - p| = 1.96 sqrt(p (1 - p) / n)."""
-    share = hits / trials
-    for bound in wilson_interval(hits, trials):
-        assert abs(share - bound) == pytest.approx(1.96 * math.sqrt(max(bound * (1 - bound), 0) / trials), abs=1e-9)
-        assert 0 <= bound <= 1
+def test_models_are_compared_picture_by_picture_and_group_by_group(tmp_path: Path) -> None:
+    paint(tmp_path, "ant", [("ant", "bee"), ("bee", "ant"), ("ant", "bee")])
+    paint(tmp_path, "bee", [("bee", "ant")])
+    (tmp_path / "ant" / "0.png").write_bytes(b"none")
+    folder = read_folder(tmp_path)
+    answers = answer_folder([CLASSIFIER, always("ant")], folder)
+    found = compare(["reader", "ant sayer"], answers, {"light": ("day", "day", "", "night")})
+    assert answers.right(0).tolist() == [False, True, True]
+    assert answers.right(1).tolist() == [True, True, False]
+    assert found.differences == (paired_difference(answers.right(0), answers.right(1)),)
+    assert [item.top1 for item in found.evaluations] == [pytest.approx(2 / 3)] * 2
+    reader, sayer = (audit["light"] for audit in found.groups)
+    # The unreadable picture, of group "day", is not there; the third one belongs to no group.
+    assert {name: (item.right, item.pictures) for name, item in reader.groups.items()} == {
+        "day": (0, 1),
+        "night": (1, 1),
+    }
+    assert (reader.best, reader.worst, reader.ungrouped) == ("night", "day", 1)
+    assert (sayer.best, sayer.worst) == ("day", "night")
 
 
-def test_a_paired_interval_is_walds_with_half_a_trial_more_in_each_cell() -> None:
-    for gained, lost, trials in ((5, 0, 20), (0, 0, 7), (120, 80, 1000), (3, 3, 6)):
-        values = [1.0] * gained + [-1.0] * lost + [0.0] * (trials - gained - lost)
-        weights = [1.0] * trials + [0.5, 0.5, 1.0]  # half right at first, half at last, and twice half unchanged
-        values = np.array([*values, 1.0, -1.0, 0.0])
-        mean = np.average(values, weights=weights)
-        deviation = math.sqrt(np.average((values - mean) ** 2, weights=weights) / (trials + 2))
-        low, high = paired_interval(gained, lost, trials)
-        assert (low, high) == pytest.approx((mean - 1.96 * deviation, mean + 1.96 * deviation))
-        assert paired_interval(lost, gained, trials) == pytest.approx((-high, -low))
+def test_worse_pictures_are_the_same_for_every_model_and_every_run(tmp_path: Path) -> None:
+    paint(tmp_path, "ant", [("ant", "bee")] * 18)
+    seen: list[list[bytes]] = [[], [], []]
+
+    def watcher(place: int) -> Classifier:
+        def watch(images: Images) -> npt.NDArray[np.float32]:
+            seen[place] += [open_rgb(image).tobytes() for image in images]  # type: ignore[union-attr]
+            return np.eye(len(LABELS), dtype=np.float32)[np.zeros(len(list(images)), np.intp)]  # type: ignore[arg-type]
+
+        return replace(CLASSIFIER, encode_image=watch)
+
+    conditions = (Condition("noise", 1), Condition("contrast", 3))
+    answers = answer_folder([watcher(0), watcher(1)], read_folder(tmp_path), conditions)
+    answer_folder([watcher(2)], read_folder(tmp_path), conditions)
+    assert seen[0] == seen[1] == seen[2]
+    assert answers.corrupted.shape == (2, 2, 18)
+    assert len(set(seen[0])) > 18  # one picture 18 times, with noise of its own every time
+    found = robustness(answers)
+    assert [(item.corruption, item.severity) for item in found] == list(conditions)
+    assert all(item.accuracies[0].right == 18 and item.differences[0].value == 0 for item in found)
 
 
-def test_a_paired_interval_of_nothing_changed_has_a_width() -> None:
-    assert paired_interval(4, 0, 20)[0] < 0 < paired_interval(5, 0, 20)[0]  # where the sign test is at 0.06 and 0.03
-    assert paired_interval(2, 0, 2)[0] >= -1
-    low, high = paired_interval(0, 0, 50)
-    assert low == -high < 0
+def test_models_with_other_labels_are_not_compared(tmp_path: Path) -> None:
+    paint(tmp_path, "ant", [("ant", "bee")])
+    fewer = replace(CLASSIFIER, bank=replace(CLASSIFIER.bank, labels=LABELS[::-1]))
+    with pytest.raises(UsageError, match="compared on the same labels"):
+        answer_folder([CLASSIFIER, fewer], read_folder(tmp_path))

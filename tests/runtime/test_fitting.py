@@ -65,9 +65,22 @@ def test_a_fit_helps_where_a_bank_is_too_sure_and_knows_one_negative_of_four() -
     assert fit.after.unknown_answered is not None
     assert fit.before.unknown_answered is not None
     assert fit.after.unknown_answered < fit.before.unknown_answered / 2
-    assert fitted.rule == DecisionRule(fit.temperature, fitted.rule.thresholds, False, "int8.x86")  # type: ignore[union-attr]
+    assert fitted.rule == DecisionRule(fit.temperature, fitted.rule.thresholds, False, "int8.x86", fit.floor)  # type: ignore[union-attr]
     assert len(fitted.rule.thresholds) == LABELS  # type: ignore[union-attr]
     assert (fit.fitted_on + fit.held_out, fit.after.known + fit.after.unknown) == (600, fit.held_out)
+
+
+def test_a_floor_holds_back_what_no_text_is_near_to() -> None:
+    """Things of four kinds that are no label, in a bank without a word for them."""
+    embeds, truths = pictures(800, 0.2)
+    fitted, fit = fit_rule(bank(0), embeds, truths, variant="fp32", recall=0.95)
+    assert fitted.rule is not None
+    assert fit.temperature_kept and fitted.rule.floor == fit.floor
+    assert fit.log_loss[0] == np.inf  # without a floor nothing speaks for the unknown ones
+    assert fit.plain is not None and fit.after.unknown_answered is not None
+    assert fit.plain.unknown_answered is not None
+    assert fit.after.unknown_answered < fit.plain.unknown_answered / 2
+    assert fit.after.right > fit.plain.right - 0.03
 
 
 def test_a_recall_that_is_asked_for_is_kept_on_pictures_not_seen() -> None:
@@ -139,6 +152,7 @@ def test_without_pictures_of_nothing_known_there_is_still_a_fit() -> None:
     _, fit = fit_rule(bank(0), embeds[known], truths[known], variant="fp32")
     assert fit.before.unknown_answered is None
     assert fit.before.unknown == 0
+    assert fit.floor is None
     assert fit.temperature > 1
 
 

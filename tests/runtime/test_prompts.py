@@ -39,7 +39,7 @@ WITH_NEGATIVES = dataclasses.replace(
     synonyms={"cat": ("cat", "kitten"), "floor": ("an empty floor",)},
     negatives=("floor", "wall"),
     negative_embeds=unit_rows(2, seed=1),
-    rule=DecisionRule(1.5, (0.5, 0.0, 1.0), True, "int8.x86"),
+    rule=DecisionRule(1.5, (0.5, 0.0, 1.0), True, "int8.x86", 18.25),
     tuned=Tuned(("templates", "label embeddings"), 48, (0.5, 0.75)),
 )
 OLD_FIELDS = ("labels", "templates", "logit_scale", "logit_bias", "activation", "space_id")

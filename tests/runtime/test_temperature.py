@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from clipedge.decisions import DecisionLogits, DecisionRule, decision_probabilities
-from clipedge.temperature import calibration_error, fit_temperature, informative, log_loss, reliability
+from clipedge.temperature import calibration_error, fit_floor, fit_temperature, informative, log_loss, reliability
 
 
 def drawn(temperature: float, count: int, multi_label: bool) -> tuple[DecisionLogits, npt.NDArray[np.int64]]:
@@ -35,6 +35,19 @@ def test_the_temperature_that_truths_were_drawn_with_is_found(temperature: float
     assert calibration_error(reliability(logits, truths, found, multi_label)) < 0.03
     if temperature != 1:
         assert calibration_error(reliability(logits, truths, 1.0, multi_label)) > 0.04
+
+
+@pytest.mark.parametrize(("multi_label", "negatives"), [(False, 0), (False, 2), (True, 0)])
+def test_the_floor_that_truths_were_drawn_with_is_found(multi_label: bool, negatives: int) -> None:
+    rng = np.random.default_rng(6)
+    bare = DecisionLogits(4 * rng.standard_normal((1500, 1 if multi_label else 4)), np.empty((1500, 0)))
+    bare = DecisionLogits(bare.labels, 3 * rng.standard_normal((1500, negatives)))
+    probabilities = decision_probabilities(bare.with_floor(2.5), DecisionRule(2.0, (), multi_label, ""))
+    places = (rng.random((1500, 1)) > np.cumsum(probabilities, axis=1)).sum(axis=1)
+    truths = np.where(places == bare.labels.shape[1], -1, places).astype(np.int64)
+    found = fit_floor(bare, truths, multi_label)
+    assert found == pytest.approx(2.5, abs=0.8)
+    assert fit_temperature(bare.with_floor(found), truths, multi_label) == pytest.approx(2, rel=0.15)
 
 
 def test_log_loss_is_the_formula() -> None:
