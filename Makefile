@@ -56,8 +56,8 @@ bench-families-speed: $(VENV)/.test $(ORIGIN)/.installed  ## image towers of sev
 bench-few-shot: $(VENV)/.export  ## classes taught by a few pictures: benchmarks/results/few_shot.md, .json
 	$(BIN)/python benchmarks/few_shot.py
 
-bench-retrieval: $(VENV)/.test  ## exact search and graph over clustered vectors: recall, milliseconds, memory
-	$(BIN)/python benchmarks/retrieval.py
+bench-retrieval: $(VENV)/.test $(PEERS)/.installed  ## indexes of up to a million vectors beside faiss: results/retrieval.md, .json
+	$(BIN)/python benchmarks/retrieval.py --peers $(PEERS)/bin/python
 
 bench-haswell: $(VENV)/.test  ## INT8 on emulated processors without VNNI: benchmarks/results/haswell.md, .json
 	$(BIN)/python benchmarks/haswell.py
