@@ -25,7 +25,7 @@ from retrieval_data import BLOCK, DIM, KINDS, TOP
 SPACE = "0" * 64
 # faiss's HNSW gets the connectivity and the effort of building of clipedge/graph.py. Its effort of searching is the
 # least of EFFORTS with which it finds what is asked of ClipEdge.
-CONNECTIVITY, EFFORT_BUILD, EFFORTS, RECALL = 16, 128, (16, 32, 64, 128, 256, 512), 0.98
+CONNECTIVITY, EFFORT_BUILD, EFFORTS, RECALL = 12, 128, (16, 32, 64, 128, 256, 512), 0.98
 
 Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]

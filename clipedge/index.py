@@ -295,5 +295,5 @@ class Index:
         if self._entries.rows * self.manifest.dim * 4 > CACHE_BYTES:
             return self._vectors().maps
         if self._cache is None:
-            self._cache = [vectors.astype(np.float32) for vectors in self._vectors().maps]
+            self._cache = [vectors.astype(np.float32, order="F") for vectors in self._vectors().maps]
         return self._cache
