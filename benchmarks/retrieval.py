@@ -4,10 +4,10 @@
 
 How the vectors are made stands in retrieval_data.py, how they are searched in retrieval_worker.py. Every engine has a
 process of its own, one core and one thread (for building: all cores), in turns over several rounds; a figure is the
-median over the rounds. Files are in the page cache. Opening ends with the first answer. Memory is the process's
-resident set after all queries, its pages of mapped files and the interpreter included. What was built is kept in --work
-and used again: a million vectors take 10 GB there, and an hour the first time. Writes results/retrieval.md and .json,
-and prints the former.
+median over the rounds. Files are in the page cache. Opening begins with imported libraries and ends with the first
+answer. Memory is the process's resident set after all queries, its pages of mapped files and the interpreter included.
+What was built is kept in --work and used again: a million vectors take 10 GB there, and an hour the first time. Writes
+results/retrieval.md and .json, and prints the former.
 """
 
 from __future__ import annotations
@@ -115,10 +115,11 @@ def markdown(document: Mapping[str, Any]) -> str:
         "# Retrieval",
         "",
         f"{machine['cpu']}, one core, one thread, {machine['date']}; medians of {document['rounds']} rounds.",
-        "Made by `make bench-retrieval`. benchmarks/retrieval_data.py says how the vectors are drawn (512 numbers, mean",
-        f"cosine {results[-1]['mean_cosine']:.2f}), and what pictures and texts are. Recall is against exact float32",
-        "search. Opened: until the first answer, files in the page cache. Memory: the process's resident set after all",
-        "queries, with the interpreter and the pages of mapped files that were touched (in brackets: these alone).",
+        "Made by `make bench-retrieval`. benchmarks/retrieval_data.py says how the vectors are drawn (512 numbers,",
+        f"mean cosine {results[-1]['mean_cosine']:.2f}), and what pictures and texts are. Recall is against exact",
+        "float32 search. Opened: until the first answer, libraries imported, files in the page cache. Memory: the",
+        "process's resident set after all queries, with interpreter, libraries and the pages of mapped files that were",
+        "touched (in brackets: files' pages alone).",
         "",
         "| vectors | engine | recall@10 pictures | texts | ms pictures | texts | opened, s | memory, MB | built, s |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -137,8 +138,9 @@ def markdown(document: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"Built on {machine['cores']} cores; the graph's seconds come on top of those of the exact index.",
-        "faiss's HNSW has the connectivity and the effort of building that the graph has; efSearch is the least power of",
-        "two with a recall of 0.98 for pictures. It holds float32 vectors in memory, ClipEdge int8 ones in a mapped file.",
+        "faiss's HNSW has the connectivity and the effort of building that the graph has; efSearch is the least power",
+        "of two with a recall of 0.98 for pictures. It holds float32 vectors in memory, ClipEdge int8 ones in a mapped",
+        "file.",
     ]
     return "\n".join([*lines, "", "| target | found | |", "|---|---:|---|", *targets, ""])
 

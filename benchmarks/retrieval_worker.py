@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def faiss_path(folder: Path, graph: bool) -> Path:
     return folder / f"faiss-{'hnsw' if graph else 'flat'}.index"
 
 
+LIBRARIES = {"clipedge": ("clipedge.index", "usearch.index"), "faiss": ("faiss",)}
 BUILDERS: dict[str, Callable[[Path, Vectors], None]] = {
     "clipedge-exact": build_clipedge,
     "clipedge-graph": build_graph,
@@ -112,6 +114,8 @@ def search(engine: str, folder: Path, limit: int) -> dict[str, Any]:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     queries = {kind: np.load(folder / f"{kind}.npy")[:limit] for kind in KINDS}
     truth = {kind: np.load(folder / f"{kind}-truth.npy")[:limit] for kind in KINDS}
+    for library in LIBRARIES[engine.partition("-")[0]]:
+        import_module(library)
     start = time.perf_counter()
     opened = OPENERS[engine](folder)
     result: dict[str, Any] = {"open_s": time.perf_counter() - start}

@@ -29,7 +29,7 @@ __all__ = ["AUTOMATIC_ROWS", "build_graph", "has_graph", "has_usearch", "nearest
 AUTOMATIC_ROWS = 65_536  # exact search takes tens of milliseconds from here on
 CONNECTIVITY, EXPANSION_BUILD, EXPANSION_SEARCH = 12, 128, 128
 # Rows proposed for re-ranking: int8 alone orders the ten best wrongly too often, of this many it loses hardly any.
-PROPOSED, PROPOSED_PER_HIT = 50, 4
+PROPOSED, PROPOSED_PER_HIT = 32, 3
 BLOCK_ROWS = 4096
 ADVICE = "build it again (clipedge index --graph), or search exactly (--exact, exact=True)"
 
