@@ -49,14 +49,15 @@ class EntryTable:
         self.path = path
         if len(data) < _TEXTS:
             raise self._damaged(f"it has {len(data)} bytes, its header {_TEXTS}")
-        magic, rows, living, text_bytes, live_check, self._lookup_check = _HEADER.unpack_from(data)
-        if magic != MAGIC or _CHECK.unpack_from(data, _HEADER.size)[0] != zlib.crc32(data[: _HEADER.size]):
+        header = data[: _HEADER.size].tobytes()
+        magic, rows, living, text_bytes, live_check, self._lookup_check = _HEADER.unpack(header)
+        if magic != MAGIC or _CHECK.unpack_from(data.data, _HEADER.size)[0] != zlib.crc32(header):
             raise self._damaged("its header is no table's, or has another checksum")
         sizes = (_TEXTS, text_bytes + -text_bytes % 8, 8 * (rows + 1), 8 * living, 8 * living, rows)
         if sum(sizes) != len(data):
             raise self._damaged(f"it has {len(data)} bytes, by its header {sum(sizes)}")
         _, texts, offsets, hashes, places, live = np.split(data, np.cumsum(sizes[:-1]))
-        if zlib.crc32(live) != live_check or live.max(initial=0) > 1 or live.sum(dtype=np.int64) != living:
+        if zlib.crc32(live.data) != live_check or live.max(initial=0) > 1 or live.sum(dtype=np.int64) != living:
             raise self._damaged("what it says of dead rows has another checksum")
         self.live: npt.NDArray[np.bool_] = live.view(np.bool_)
         self._texts, self._offsets = texts[:text_bytes], offsets.view("<u8")
@@ -91,7 +92,7 @@ class EntryTable:
     @cached_property
     def _lookup(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
         """Hashes and places, once they were checked."""
-        check = zlib.crc32(self._places, zlib.crc32(self._hashes))
+        check = zlib.crc32(self._places.data, zlib.crc32(self._hashes.data))
         if check != self._lookup_check or self._places.max(initial=0) >= max(len(self.live), 1):
             raise self._damaged("its keys have another checksum")
         return self._hashes, self._places
@@ -136,7 +137,7 @@ def write_table(path: Path, entries: Iterable[tuple[str, Metadata] | None]) -> N
         file.write(bytes(-offsets[-1] % 8))
         file.write(np.array(offsets, "<u8").tobytes())
         file.writelines([*lookup, live.tobytes()])
-        checks = (zlib.crc32(live), zlib.crc32(lookup[1], zlib.crc32(lookup[0])))
+        checks = (zlib.crc32(live.data), zlib.crc32(lookup[1], zlib.crc32(lookup[0])))
         header = _HEADER.pack(MAGIC, len(live), len(places), offsets[-1], *checks)
         file.seek(0)
         file.write(header + _CHECK.pack(zlib.crc32(header)))
