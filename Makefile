@@ -72,6 +72,9 @@ bench-robustness: $(VENV)/.export  ## INT8 beside float32 on worse pictures, and
 bench-retrieval: $(VENV)/.test  ## exact search and graph over clustered vectors: recall, milliseconds, memory
 	$(BIN)/python benchmarks/retrieval.py
 
+bench-retrieval: $(VENV)/.test $(PEERS)/.installed  ## indexes of up to a million vectors beside faiss: results/retrieval.md, .json
+	$(BIN)/python benchmarks/retrieval.py --peers $(PEERS)/bin/python
+
 bench-haswell: $(VENV)/.test  ## INT8 on emulated processors without VNNI: benchmarks/results/haswell.md, .json
 	$(BIN)/python benchmarks/haswell.py
 

@@ -1,4 +1,4 @@
-"""Which row of an index belongs to which key: the state that its batches add up to."""
+"""Which row of an index belongs to which key: a table's entries, and the state that newer batches add up to."""
 
 from __future__ import annotations
 
@@ -8,59 +8,80 @@ import numpy as np
 import numpy.typing as npt
 
 from clipedge.entrylog import Batch, Metadata
+from clipedge.entrytable import EntryTable
 from clipedge.errors import UsageError
 
 __all__ = ["Entries", "check_entries"]
 
 
 class Entries:
-    """Keys with their rows and metadata. A row is dead once its key is removed or has moved to a newer row."""
+    """Keys with their rows and metadata. A row is dead once its key is removed or has moved to a newer row.
 
-    def __init__(self) -> None:
-        self._keys: list[str] = []  # of every row, dead ones too
-        self._metadata: list[Metadata] = []
-        self._live = bytearray()
-        self._rows: dict[str, int] = {}
+    Rows of the table stay in its file; only those of newer batches are held in memory.
+    """
+
+    def __init__(self, table: EntryTable | None = None) -> None:
+        self._table = table
+        self._live = bytearray() if table is None else bytearray(table.live)
+        self._mask: npt.NDArray[np.bool_] | None = None
+        self._in_table = len(self._live)  # rows
+        self._count = self._live.count(1)
+        self._newer: list[tuple[str, Metadata]] = []  # of every row after the table's, dead ones too
+        self._rows: dict[str, int] = {}  # of the live ones among them
 
     def apply(self, batch: Batch) -> None:
+        first = self.rows
         for key in (*batch.removed, *batch.keys):
-            row = self._rows.pop(key, None)
+            row = self.row(key)
             if row is not None:
                 self._live[row] = False
-                self._metadata[row] = {}
-        self._rows.update(zip(batch.keys, range(len(self._keys), len(self._keys) + len(batch.keys)), strict=True))
-        self._keys += batch.keys
-        self._metadata += map(dict, batch.metadata)
+                self._count -= 1
+                if self._rows.pop(key, None) is not None:
+                    self._newer[row - self._in_table] = (key, {})
+        self._rows.update(zip(batch.keys, range(first, first + len(batch.keys)), strict=True))
+        self._newer += zip(batch.keys, map(dict, batch.metadata), strict=True)
         self._live += b"\1" * len(batch.keys)
+        self._count += len(batch.keys)
+        self._mask = None
 
     @property
     def rows(self) -> int:
         """Rows written, dead ones too."""
-        return len(self._keys)
+        return len(self._live)
 
     @property
     def dead(self) -> int:
-        return len(self._keys) - len(self._rows)
+        return len(self._live) - self._count
 
     def live(self) -> npt.NDArray[np.bool_]:
-        """(rows,) bool."""
-        return np.frombuffer(bytes(self._live), np.bool_)
+        """(rows,) bool, not to be changed."""
+        if self._mask is None:
+            self._mask = np.frombuffer(bytes(self._live), np.bool_)
+        return self._mask
 
-    def key(self, row: int) -> str:
-        return self._keys[row]
+    def entry(self, row: int) -> tuple[str, Metadata]:
+        """Key and metadata of a live row. Raises BundleError if the table is damaged there."""
+        if self._table is not None and row < self._in_table:
+            return self._table.entry(row)
+        key, metadata = self._newer[row - self._in_table]
+        return key, dict(metadata)  # so that a caller's changes stay the caller's
 
-    def metadata(self, row: int) -> Metadata:
-        return dict(self._metadata[row])  # so that a caller's changes stay the caller's
+    def by_row(self) -> Iterator[tuple[str, Metadata] | None]:
+        """Key and metadata of every row, None for a dead one."""
+        return (self.entry(row) if live else None for row, live in enumerate(self._live))
 
     def row(self, key: str) -> int | None:
-        return self._rows.get(key)
+        row = self._rows.get(key)
+        if row is None and self._table is not None:
+            row = self._table.row(key)
+        return row if row is not None and self._live[row] else None
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._count
 
     def __iter__(self) -> Iterator[str]:
         """Live keys, in the order of their rows."""
-        return iter(self._rows)
+        return (entry[0] for entry in self.by_row() if entry is not None)
 
 
 def check_entries(keys: Sequence[str], metadata: Sequence[Metadata]) -> None:

@@ -77,32 +77,40 @@ def append_batch(path: Path, end: int, record: bytes) -> int:
     return end + len(record)
 
 
-def read_batches(path: Path) -> tuple[list[Batch], int]:
-    """Every whole batch of a log, and the byte at which the next one goes.
+def read_batches(path: Path, start: int = 0, rows: int = 0) -> tuple[list[Batch], int]:
+    """Every whole batch of a log from byte ``start`` on, before which it has ``rows``; and where the next one goes.
 
     Raises BundleError when it cannot be read, or for a fault that a killed writer cannot have left.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(start)
+            data = file.read()
     except OSError as error:
         raise BundleError(
             f"{path} cannot be read ({error.strerror}): restore the index from a copy or build it again"
         ) from None
+    if size < start:
+        raise _damaged(path, size, f"it was cut off there, its table of entries ends at byte {start}")
     batches: list[Batch] = []
-    rows = position = 0
-    while (payload := _payload(data, position, path)) is not None:
+    position = 0
+    while (payload := _payload(data, position, path, start)) is not None:
         try:
             batch = _checked(json.loads(payload), rows)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise _damaged(path, position, f"{type(error).__name__}: {error}") from None
+            raise _damaged(path, start + position, f"{type(error).__name__}: {error}") from None
         batches.append(batch)
         rows += len(batch.keys)
         position += _HEADER_BYTES + len(payload)
-    return batches, position
+    return batches, start + position
 
 
-def _payload(data: bytes, position: int, path: Path) -> bytes | None:
-    """The payload of the record at ``position``; None at the log's end, or where a record was cut off."""
+def _payload(data: bytes, position: int, path: Path, start: int) -> bytes | None:
+    """The payload of the record at ``position``; None at the log's end, or where a record was cut off.
+
+    ``data`` is the log from its byte ``start`` on.
+    """
     header = data[position : position + _HEADER_BYTES]
     if len(header) < _HEADER_BYTES:
         return None
@@ -110,16 +118,16 @@ def _payload(data: bytes, position: int, path: Path) -> bytes | None:
     if zlib.crc32(header[: _LENGTHS.size]) != _CHECK.unpack_from(header, _LENGTHS.size)[0]:
         if not any(data[position:]):  # zeros: the power went while the file grew
             return None
-        raise _damaged(path, position, "the header of a record has another checksum")
+        raise _damaged(path, start + position, "the header of a record has another checksum")
     if length > MAX_PAYLOAD_BYTES:
-        raise _damaged(path, position, f"a record of {length} bytes, none has more than {MAX_PAYLOAD_BYTES}")
-    start = position + _HEADER_BYTES
-    payload = data[start : start + length]
+        raise _damaged(path, start + position, f"a record of {length} bytes, none has more than {MAX_PAYLOAD_BYTES}")
+    first = position + _HEADER_BYTES
+    payload = data[first : first + length]
     if zlib.crc32(payload) == check and len(payload) == length:
         return payload
-    if start + length >= len(data):
+    if first + length >= len(data):
         return None
-    raise _damaged(path, position, "a record has another checksum")
+    raise _damaged(path, start + position, "a record has another checksum")
 
 
 def _damaged(path: Path, position: int, reason: str) -> BundleError:

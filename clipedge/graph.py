@@ -22,14 +22,14 @@ import numpy.typing as npt
 from clipedge.errors import BundleError, MissingDependencyError
 from clipedge.nearest import Found, Ranking, merged, nearest, rescored
 from clipedge.parallel import cores
-from clipedge.segments import gather
+from clipedge.segments import Vectors
 
 __all__ = ["AUTOMATIC_ROWS", "build_graph", "has_graph", "has_usearch", "nearest_by_graph", "open_graph"]
 
 AUTOMATIC_ROWS = 65_536  # exact search takes tens of milliseconds from here on
-CONNECTIVITY, EXPANSION_BUILD, EXPANSION_SEARCH = 16, 128, 128
+CONNECTIVITY, EXPANSION_BUILD, EXPANSION_SEARCH = 12, 128, 128
 # Rows proposed for re-ranking: int8 alone orders the ten best wrongly too often, of this many it loses hardly any.
-PROPOSED, PROPOSED_PER_HIT = 100, 4
+PROPOSED, PROPOSED_PER_HIT = 32, 3
 BLOCK_ROWS = 4096
 ADVICE = "build it again (clipedge index --graph), or search exactly (--exact, exact=True)"
 
@@ -44,27 +44,26 @@ def has_graph(path: Path, expected_bytes: int) -> bool:
 
 def build_graph(
     path: Path,
-    maps: Sequence[npt.NDArray[np.float16]],
+    vectors: Vectors,
     live: npt.NDArray[np.bool_],
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> int:
-    """Write a graph over the live rows of (rows, D) float16 maps; returns the file's bytes. It appears whole or not.
+    """Write a graph over the live rows of ``vectors``; returns the file's bytes. It appears whole or not.
 
     Raises MissingDependencyError without usearch.
     """
     graph = _usearch().Index(
-        ndim=maps[0].shape[1],
+        ndim=vectors.maps[0].shape[1],
         metric="cos",
         dtype="i8",
         connectivity=CONNECTIVITY,
         expansion_add=EXPANSION_BUILD,
-        expansion_search=EXPANSION_SEARCH,
+        enable_key_lookups=False,  # nobody asks for a row's vector; they would take 32 bytes a row
     )
     rows = np.flatnonzero(live)
-    segment_rows = len(maps[0])
     for start in range(0, len(rows), BLOCK_ROWS):
         some = rows[start : start + BLOCK_ROWS]
-        graph.add(some.astype(np.uint64), _as_int8(gather(maps, some, segment_rows)), threads=cores())
+        graph.add(some.astype(np.uint64), _as_int8(vectors.take(some)), threads=cores())
         progress(start + len(some), len(rows))
     staging = path.with_name(f".{path.name}.staging")
     graph.save(os.fspath(staging))
@@ -81,7 +80,7 @@ def open_graph(path: Path, expected_bytes: int, dim: int) -> Any:
         raise BundleError(f"{path} has to hold {expected_bytes} bytes, {found}: open the index again, {ADVICE}")
     library = _usearch()  # whose absence is no damage
     try:
-        graph = library.Index.restore(os.fspath(path), view=True)
+        graph = library.Index.restore(os.fspath(path), view=True, enable_key_lookups=False)
     except (RuntimeError, ValueError) as error:
         raise BundleError(f"{path} cannot be read ({error}): remove it, {ADVICE}") from None
     if graph is None or graph.ndim != dim:
@@ -93,19 +92,18 @@ def open_graph(path: Path, expected_bytes: int, dim: int) -> Any:
 def nearest_by_graph(
     graph: Any,
     covered: int,
-    maps: Sequence[npt.NDArray[np.float16]],
+    vectors: Vectors,
     live: npt.NDArray[np.bool_],
     queries: npt.NDArray[np.float32],
     k: int,
 ) -> list[Ranking]:
     """As ``nearest``, but of the first ``covered`` rows only those are ranked that the graph proposes."""
-    segment_rows = len(maps[0])
-    fresh = nearest(_after(maps, covered), live[covered:], queries, k)
+    fresh = nearest(_after(vectors.maps, covered), live[covered:], queries, k)
     results = []
     for query, delta in zip(queries, fresh, strict=True):
         rows = _proposed(graph, covered, live, query, max(PROPOSED, PROPOSED_PER_HIT * k))
         newest: Found = (delta[0].astype(np.float64), delta[1] + covered)
-        best = merged(newest, rescored(gather(maps, rows, segment_rows), query, rows), k)
+        best = merged(newest, rescored(vectors.take(rows), query, rows), k)
         results.append((best[0].astype(np.float32), best[1]))
     return results
 

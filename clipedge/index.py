@@ -2,6 +2,7 @@
 
     index.json              what it is (``index_manifest.py``), replaced in one step
     entries-G.log           keys and metadata, one checked record a batch (``entrylog.py``)
+    entries-G-E.table       if that is long: what its first E bytes add up to (``entrytable.py``, ``checkpoint.py``)
     vectors-G-N.f16         the vectors, float16, append-only (``segments.py``)
     graph-G-R.usearch       if it was built: a graph over the first R of them (``graph.py``)
     lock                    held by the one writer
@@ -22,13 +23,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clipedge.checkpoint import read_entries, write_checkpoint
 from clipedge.compaction import write_compacted
-from clipedge.entries import Entries, check_entries
-from clipedge.entrylog import Batch, Metadata, append_batch, pack_batch, read_batches
+from clipedge.entries import check_entries
+from clipedge.entrylog import Batch, Metadata, append_batch, pack_batch
 from clipedge.errors import BundleError, SpaceError, UsageError
 from clipedge.graph import build_graph, has_graph, has_usearch, nearest_by_graph, open_graph
-from clipedge.index_manifest import INDEX_MANIFEST, IndexManifest, lock_folder, read_index_manifest
+from clipedge.index_manifest import IndexManifest, lock_folder, prepare_folder, read_index_manifest
 from clipedge.nearest import Ranking, checked_vectors, nearest
+from clipedge.segments import Vectors
 
 __all__ = ["Hit", "Index"]
 
@@ -59,11 +62,9 @@ class Index:
         """Use ``Index.open`` or ``Index.create``."""
         self.folder = folder
         self.manifest = manifest
-        self._entries = Entries()
-        batches, self._end = read_batches(manifest.log_path(folder))
-        for batch in batches:
-            self._entries.apply(batch)
-        self._maps: list[npt.NDArray[np.float16]] | None = None
+        self._entries, self._end = read_entries(folder, manifest)
+        self._written = True  # False while the state in memory is between two batches
+        self._rows: Vectors | None = None
         self._cache: list[npt.NDArray[np.float32]] | None = None
         self._graph: Any = None
         self._vectors()  # what is missing shows now; and a reader keeps its files when a compaction replaces them
@@ -76,24 +77,9 @@ class Index:
         Raises UsageError if ``folder`` is there already and not empty, or cannot be written; IndexBusyError if another
         process makes one there.
         """
-        folder = Path(folder)
+        folder, manifest = Path(folder), IndexManifest(space_id, dim, SEGMENT_ROWS, 1, bundle)
+        lock = prepare_folder(folder, manifest)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = lock_folder(folder)
-        except OSError as error:
-            raise UsageError(f"{folder} cannot be written ({error.strerror}); name a folder that can be") from None
-        manifest = IndexManifest(space_id, dim, SEGMENT_ROWS, 1, bundle)
-        try:
-            # A process killed in here leaves these and no manifest.
-            log = manifest.log_path(folder)
-            expected = {"lock", log.name, f".{INDEX_MANIFEST}.staging"}
-            others = sorted({path.name for path in folder.iterdir()} - expected)
-            if others:
-                raise UsageError(
-                    f"{folder} is not empty (it holds {others[0]}); name a new folder, or open the index there"
-                )
-            log.write_bytes(b"")
-            manifest.save(folder)
             return cls(folder, manifest, lock)
         except BaseException:
             os.close(lock)
@@ -180,11 +166,8 @@ class Index:
             raise UsageError("a query is zero and has no direction")
         found = self._found(vectors / lengths, k, exact)
         return [
-            [
-                Hit(self._entries.key(row), score, self._entries.metadata(row))
-                for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
-            ]
-            for scores, rows in found
+            [Hit(key, score, metadata) for score, (key, metadata) in zip(scores.tolist(), entries, strict=True)]
+            for scores, entries in ((scores, map(self._entries.entry, rows.tolist())) for scores, rows in found)
         ]
 
     def compact(self) -> None:
@@ -194,8 +177,9 @@ class Index:
         """
         self._check_writable()
         had_graph = self.manifest.graph_rows > 0
-        manifest = replace(self.manifest, generation=self.manifest.generation + 1, graph_rows=0, graph_bytes=0)
-        entries, end = write_compacted(self.folder, manifest, self._entries, self._vectors())
+        generation = self.manifest.generation + 1
+        manifest = replace(self.manifest, generation=generation, graph_rows=0, graph_bytes=0, table_end=0)
+        entries, end = write_compacted(self.folder, manifest, self.batches())
         manifest.save(self.folder)
         self.manifest, self._entries, self._end = manifest, entries, end
         self._forget_views()
@@ -227,7 +211,14 @@ class Index:
         row = self._entries.row(key)
         if row is None:
             raise UsageError(f"the index {self.folder} has no entry {key!r}")
-        return self._entries.metadata(row)
+        return self._entries.entry(row)[1]
+
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[tuple[list[tuple[str, Metadata]], npt.NDArray[np.float16]]]:
+        """All entries, ``rows`` at once, in their order: keys with metadata, and (N, D) vectors."""
+        live = np.flatnonzero(self._entries.live())
+        for start in range(0, len(live), rows):
+            some = live[start : start + rows]
+            yield [self._entries.entry(row) for row in some.tolist()], self._vectors().take(some)
 
     @property
     def uncovered(self) -> int:
@@ -245,9 +236,13 @@ class Index:
         return iter(self._entries)
 
     def close(self) -> None:
-        """Let others write. Reading goes on to work."""
-        if self._unlock is not None:
-            self._unlock()
+        """Let others write. Reading goes on to work. Of a log that has grown long a table is written first."""
+        if self._unlock is not None and self._unlock.alive:
+            try:
+                if self._written:
+                    self.manifest = write_checkpoint(self.folder, self.manifest, self._entries, self._end)
+            finally:
+                self._unlock()
 
     def __enter__(self) -> Index:
         return self
@@ -256,7 +251,7 @@ class Index:
         self.close()
 
     def _found(self, queries: npt.NDArray[np.float32], k: int, exact: bool) -> list[Ranking]:
-        live, covered = self._entries.live(), self.manifest.graph_rows
+        live, covered = self._entries.live(), min(self.manifest.graph_rows, self._entries.rows)
         if exact or not covered:
             return nearest(self._searchable(), live, queries, k)
         if self._graph is None:
@@ -271,8 +266,11 @@ class Index:
         batch = Batch(self._entries.rows, tuple(keys), tuple(metadata), tuple(removed))
         record = pack_batch(batch)
         self.manifest.segments(self.folder).write(batch.first_row, vectors)
-        self._end = append_batch(self.manifest.log_path(self.folder), self._end, record)
+        end = append_batch(self.manifest.log_path(self.folder), self._end, record)
+        self._written = False
         self._entries.apply(batch)
+        self._end = end
+        self._written = True
         self._forget_views()
 
     def _compact_if_due(self) -> None:
@@ -282,18 +280,20 @@ class Index:
     def _check_writable(self) -> None:
         if self._unlock is None or not self._unlock.alive:
             raise UsageError("the index is open for reading only: open it with writable=True")
+        if not self._written:
+            raise UsageError("the last write to the index was interrupted: open it again")
 
     def _forget_views(self) -> None:
-        self._maps, self._cache, self._graph = None, None, None
+        self._rows, self._cache, self._graph = None, None, None
 
-    def _vectors(self) -> list[npt.NDArray[np.float16]]:
-        if self._maps is None:
-            self._maps = self.manifest.segments(self.folder).map(self._entries.rows)
-        return self._maps
+    def _vectors(self) -> Vectors:
+        if self._rows is None:
+            self._rows = self.manifest.segments(self.folder).open(self._entries.rows)
+        return self._rows
 
     def _searchable(self) -> Sequence[npt.NDArray[np.floating[Any]]]:
         if self._entries.rows * self.manifest.dim * 4 > CACHE_BYTES:
-            return self._vectors()
+            return self._vectors().maps
         if self._cache is None:
-            self._cache = [vectors.astype(np.float32) for vectors in self._vectors()]
+            self._cache = [vectors.astype(np.float32, order="F") for vectors in self._vectors().maps]
         return self._cache

@@ -10,11 +10,12 @@ from pathlib import Path
 from clipedge.errors import BundleError, IndexBusyError, UsageError
 from clipedge.segments import Segments, sync_folder
 
-__all__ = ["INDEX_MANIFEST", "IndexManifest", "lock_folder", "read_index_manifest"]
+__all__ = ["INDEX_MANIFEST", "IndexManifest", "lock_folder", "prepare_folder", "read_index_manifest"]
 
 INDEX_MANIFEST = "index.json"
 LOCK_NAME = "lock"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+SINCE_VERSION_2 = {"table_end"}
 MAX_BYTES = 64 * 1024
 RANGES = {
     "dim": (1, 65536),
@@ -22,6 +23,7 @@ RANGES = {
     "generation": (1, 1 << 62),
     "graph_rows": (0, 1 << 48),
     "graph_bytes": (0, 1 << 62),
+    "table_end": (0, 1 << 62),
 }
 
 
@@ -30,6 +32,7 @@ class IndexManifest:
     """``space_id`` and ``dim`` of every vector; ``generation`` and ``segment_rows`` say which files hold them.
 
     ``graph_rows`` is how many rows the graph covers, 0 for no graph, ``graph_bytes`` the size of its file.
+    ``table_end`` is the byte of the log up to which a table has its entries, 0 for no table.
     ``bundle`` is where the bundle lay that encoded them: a hint, since it may have moved. The truth is ``space_id``.
     """
 
@@ -40,9 +43,13 @@ class IndexManifest:
     bundle: str | None
     graph_rows: int = 0
     graph_bytes: int = 0
+    table_end: int = 0
 
     def log_path(self, folder: Path) -> Path:
         return folder / f"entries-{self.generation}.log"
+
+    def table_path(self, folder: Path) -> Path:
+        return folder / f"entries-{self.generation}-{self.table_end}.table"
 
     def segments(self, folder: Path) -> Segments:
         return Segments(folder, self.generation, self.segment_rows, self.dim)
@@ -56,8 +63,9 @@ class IndexManifest:
             for path in folder.glob(pattern):
                 if path.stem.split("-")[1] != str(self.generation):
                     path.unlink()
-        for path in [*folder.glob("graph-*.usearch"), *folder.glob(".graph-*.staging")]:
-            if path != self.graph_path(folder):
+        derived = {self.graph_path(folder), self.table_path(folder)}
+        for pattern in ("graph-*.usearch", "entries-*.table", ".graph-*.staging", ".entries-*.staging"):
+            for path in set(folder.glob(pattern)) - derived:
                 path.unlink()
 
     def save(self, folder: Path) -> None:
@@ -95,17 +103,44 @@ def _checked(document: object) -> IndexManifest:
     if not isinstance(document, dict) or document.pop("format", None) != "clipedge-index":
         raise ValueError("it is no index of clipedge")
     version = document.pop("version", None)
-    if version != FORMAT_VERSION:
-        raise ValueError(f"it has version {version!r:.20}, this clipedge reads {FORMAT_VERSION}")
-    names = {field.name for field in fields(IndexManifest)}
+    if version not in (1, FORMAT_VERSION):
+        raise ValueError(f"it has version {version!r:.20}, this clipedge reads 1 and {FORMAT_VERSION}")
+    names = {field.name for field in fields(IndexManifest)} - (SINCE_VERSION_2 if version == 1 else set())
     if set(document) != names:
         raise ValueError(f"expected the fields {', '.join(sorted(names))}, found {', '.join(sorted(document)):.80}")
     for name, (least, largest) in RANGES.items():
-        if type(document[name]) is not int or not least <= document[name] <= largest:
+        if name in names and not (type(document[name]) is int and least <= document[name] <= largest):
             raise ValueError(f"{name}: expected a whole number from {least} to {largest}, found {document[name]!r:.40}")
     if not isinstance(document["space_id"], str) or not isinstance(document["bundle"], (str, type(None))):
         raise ValueError("space_id and bundle: expected texts")
     return IndexManifest(**document)
+
+
+def prepare_folder(folder: Path, manifest: IndexManifest) -> int:
+    """Make ``folder`` an empty index; returns the descriptor of ``lock_folder``.
+
+    Raises UsageError if it is there already and not empty, or cannot be written; IndexBusyError if another process
+    makes one there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(folder)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written ({error.strerror}); name a folder that can be") from None
+    try:
+        # A process killed in here leaves these and no manifest.
+        log = manifest.log_path(folder)
+        others = sorted({path.name for path in folder.iterdir()} - {LOCK_NAME, log.name, f".{INDEX_MANIFEST}.staging"})
+        if others:
+            raise UsageError(
+                f"{folder} is not empty (it holds {others[0]}); name a new folder, or open the index there"
+            )
+        log.write_bytes(b"")
+        manifest.save(folder)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
 
 
 def lock_folder(folder: Path) -> int:

@@ -17,7 +17,7 @@ from clipedge.errors import BundleError, UsageError
 
 __all__ = ["Found", "Ranking", "checked_vectors", "merged", "nearest", "rescored"]
 
-BLOCK_ROWS = 4096  # rows in float32 at once: 8 MB at 512 numbers
+BLOCK_ROWS = 4096  # rows converted to float32 at once: 8 MB at 512 numbers
 BLOCK_QUERIES = 64
 
 Ranking = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]  # what is returned: scores and rows, best first
@@ -32,7 +32,8 @@ def nearest(
 ) -> list[Ranking]:
     """For each of (Q, D) float32 unit queries the k best rows: scores float32 and rows int64, best first.
 
-    ``segments`` are (rows, D) unit vectors in float16, or in the float32 that these convert to, one after the other;
+    ``segments`` are (rows, D) unit vectors in float16, or in the float32 that these convert to, one after the other.
+    Float32 in column order (``order="F"``) is searched fastest: a product with one query reads it in half the time.
     ``live`` (all rows,) says which count. The score is the inner product, which of vectors rounded to float16 is their
     cosine to 2^-11 at worst. Of equal scores the lower row comes first. Fewer than k live rows: all of them. Raises
     BundleError for vectors that are not finite.
@@ -43,8 +44,9 @@ def nearest(
         best = [(np.empty(0), np.empty(0, np.int64)) for _ in some]
         first_row = 0
         for segment in segments:
-            for place in range(0, len(segment), BLOCK_ROWS):
-                block = segment[place : place + BLOCK_ROWS]
+            step = max(len(segment), 1) if segment.dtype == np.float32 else BLOCK_ROWS
+            for place in range(0, len(segment), step):
+                block = segment[place : place + step]
                 _search_block(block, live[first_row : first_row + len(block)], some, first_row, k, best)
                 first_row += len(block)
         results += [(scores.astype(np.float32), rows) for scores, rows in best]

@@ -1,8 +1,13 @@
-"""The vectors of an index: float16 rows in append-only files of equal length, read through the page cache."""
+"""The vectors of an index: float16 rows in append-only files of equal length, read through the page cache.
+
+They are mapped into memory to be scanned. A few rows here and there are read by system calls instead: the kernel maps
+64 KB around each place that is touched, and some thousand rows would count as gigabytes of this process's memory.
+"""
 
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +17,28 @@ import numpy.typing as npt
 
 from clipedge.errors import BundleError
 
-__all__ = ["Segments", "gather", "sync_folder"]
+__all__ = ["Segments", "Vectors", "sync_folder"]
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """The rows of an index: ``maps`` has (rows, D) float16 for each file, all but the last of ``segment_rows``."""
+
+    maps: Sequence[npt.NDArray[np.float16]]
+    segment_rows: int
+    descriptors: Sequence[int]  # of the same files, until this object goes
+
+    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
+        """Copies of some rows, (len(rows), D). Raises BundleError if a file was cut off meanwhile."""
+        places = [divmod(row, self.segment_rows) for row in rows.tolist()]
+        dim = self.maps[0].shape[1]
+        if hasattr(os, "pread"):
+            data = b"".join([os.pread(self.descriptors[file], 2 * dim, 2 * dim * place) for file, place in places])
+        else:  # Windows
+            data = b"".join([self.maps[file][place].tobytes() for file, place in places])
+        if len(data) != 2 * dim * len(places):
+            raise BundleError("a file of vectors was cut off: restore the index from a copy or build it again")
+        return np.frombuffer(data, "<f2").reshape(-1, dim)
 
 
 @dataclass(frozen=True)
@@ -44,12 +70,9 @@ class Segments:
                 sync_folder(self.folder)
             first_row, vectors = first_row + len(piece), vectors[len(piece) :]
 
-    def map(self, count: int) -> list[npt.NDArray[np.float16]]:
-        """The first ``count`` rows as read-only views of the files, one array for each file.
-
-        Raises BundleError when a file is missing or shorter than its rows.
-        """
-        maps = []
+    def open(self, count: int) -> Vectors:
+        """The first ``count`` rows, to be read. Raises BundleError when a file is missing or shorter than its rows."""
+        maps, descriptors = [], []
         for number in range(-(-count // self.rows)):
             path, rows = self.path(number), min(self.rows, count - number * self.rows)
             expected = rows * self.dim * 2
@@ -60,20 +83,11 @@ class Segments:
                     f"{'it is missing' if found is None else f'found {found}'}: "
                     "restore the index from a copy or build it again"
                 )
-            maps.append(np.memmap(path, np.dtype("<f2"), mode="r", shape=(rows, self.dim)))
-        return list[npt.NDArray[np.float16]](maps)
-
-
-def gather(
-    maps: Sequence[npt.NDArray[np.float16]], rows: npt.NDArray[np.int64], segment_rows: int
-) -> npt.NDArray[np.float16]:
-    """The vectors of some rows, (len(rows), D), copied out of the maps."""
-    vectors = np.empty((len(rows), maps[0].shape[1]), np.float16)
-    numbers, places = np.divmod(rows, segment_rows)
-    for number in np.unique(numbers):
-        chosen = numbers == number
-        vectors[chosen] = maps[number][places[chosen]]
-    return vectors
+            with path.open("rb") as file:
+                maps.append(np.asarray(np.memmap(file, np.dtype("<f2"), mode="r", shape=(rows, self.dim))))
+                descriptors.append(os.dup(file.fileno()))
+                weakref.finalize(maps[-1], os.close, descriptors[-1])
+        return Vectors(maps, self.rows, descriptors)
 
 
 def sync_folder(folder: Path) -> None:

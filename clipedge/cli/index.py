@@ -1,4 +1,4 @@
-"""clipedge index BUNDLE DIR --output INDEX"""
+"""clipedge index BUNDLE DIR --output INDEX, and clipedge index --output INDEX --parquet FILE"""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from pathlib import Path
 from clipedge.backends import engine_facts
 from clipedge.cli import print_json
 from clipedge.cli.options import add_engine_options, add_picture_options, open_clip
+from clipedge.errors import UsageError
 from clipedge.folders import read_folder
 from clipedge.graph import AUTOMATIC_ROWS, has_usearch
 from clipedge.index import Index
-from clipedge.index_manifest import INDEX_MANIFEST
+from clipedge.index_manifest import INDEX_MANIFEST, read_index_manifest
 from clipedge.indexing import Indexing, index_folder
 from clipedge.model import Clip
+from clipedge.parquet import write_parquet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle")
-    parser.add_argument("directory", help="pictures, in sub-folders too")
+    parser.add_argument("bundle", nargs="?")
+    parser.add_argument("directory", nargs="?", help="pictures, in sub-folders too")
     parser.add_argument(
         "--output", required=True, metavar="INDEX", help="the index's folder; if it is there, it is brought up to date"
     )
@@ -30,34 +32,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"build a graph for fast approximate search (by itself from {AUTOMATIC_ROWS} pictures on)",
     )
+    parser.add_argument(
+        "--parquet",
+        metavar="FILE",
+        help="also write all entries as Parquet, for vector databases; without BUNDLE and DIR only that",
+    )
     add_picture_options(parser)
     add_engine_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.bundle is None and arguments.parquet is not None:
+        return _export(arguments)
+    if arguments.directory is None:
+        raise UsageError("name the bundle and the folder of pictures, or only --output INDEX and --parquet FILE")
     pictures = read_folder(arguments.directory)
     clip = open_clip(arguments, arguments.bundle)
-
-    def show(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{done} of {total} pictures", end="\n" if done == total else "", file=sys.stderr)
-
     with _open_or_create(arguments.output, clip) as index:
-        result = index_folder(index, clip.encode_image, pictures, show)
+        result = index_folder(index, clip.encode_image, pictures, _show)
         if arguments.graph or (index.uncovered >= AUTOMATIC_ROWS and has_usearch()):
-            index.build_graph(show)
+            index.build_graph(_show)
         entries, covered = len(index), index.manifest.graph_rows
+        if arguments.parquet is not None:
+            write_parquet(index, arguments.parquet, _show)
     if arguments.json:
         facts = {
             "index": arguments.output,
             "entries": entries,
             "graph_rows": covered,
+            "parquet": arguments.parquet,
             "engine": engine_facts(clip.image_engine),
         }
         print_json({**facts, **asdict(result)})
     else:
         print("\n".join(_lines(arguments.output, entries, result)))
+        if arguments.parquet is not None:
+            print(f"  written to {arguments.parquet}")
     return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    """The index as it is, for which no model is needed."""
+    if arguments.graph:
+        raise UsageError("--graph builds: name the bundle and the folder of pictures, too")
+    index = Index.open(arguments.output, read_index_manifest(arguments.output).space_id)
+    entries = write_parquet(index, arguments.parquet, _show)
+    if arguments.json:
+        print_json({"index": arguments.output, "entries": entries, "parquet": arguments.parquet})
+    else:
+        print(f"{arguments.parquet}: {entries} pictures of {arguments.output}")
+    return 0
+
+
+def _show(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done} of {total} pictures", end="\n" if done == total else "", file=sys.stderr)
 
 
 def _open_or_create(folder: str, clip: Clip) -> Index:

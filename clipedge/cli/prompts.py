@@ -1,4 +1,4 @@
-"""clipedge prompts BUNDLE --labels a,b | --bank NAME --output FILE | --name NAME [--tune DIR] [--fit DIR [--report FILE.html]]"""
+"""clipedge prompts BUNDLE --labels a,b | --bank NAME --output FILE | --name NAME [--tune DIR] [--fit DIR]"""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import PIL.Image
+import pyarrow.parquet
 import pytest
 
 from clipedge.calibration.scenes import write_folder
@@ -77,6 +78,7 @@ def test_index_says_what_it_did_and_the_next_time_that_nothing_changed(
         "index": str(tmp_path / "index"),
         "entries": 60,
         "graph_rows": 0,
+        "parquet": None,
         "added": 0,
         "replaced": 0,
         "unchanged": 60,
@@ -102,6 +104,42 @@ def test_index_skips_and_names_what_cannot_be_read(
     assert str(pictures / "1.png") in line
     document = clipedge("index", demo_bundle, pictures, "--output", tmp_path / "index", "--json").document
     assert (document["unchanged"], len(document["unreadable"])) == (2, 1)
+
+
+def test_an_index_becomes_a_parquet_file_with_its_pictures_or_without(
+    clipedge: Cli, built: Path, scenes: Path, demo_bundle: Path, tmp_path: Path
+) -> None:
+    index = shutil.copytree(built, tmp_path / "index")
+    with_pictures, alone, again = (tmp_path / f"{name}.parquet" for name in ("with", "alone", "again"))
+    outcome = clipedge("index", demo_bundle, scenes, "--output", index, "--parquet", with_pictures)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines()[-1] == f"  written to {with_pictures}"
+    assert clipedge("index", "--output", index, "--parquet", alone).out == f"{alone}: 60 pictures of {index}\n"
+    document = clipedge("index", "--output", index, "--parquet", again, "--json").document
+    assert document == {"index": str(index), "entries": 60, "parquet": str(again)}
+    assert with_pictures.read_bytes() == alone.read_bytes() == again.read_bytes()
+    keys = pyarrow.parquet.read_table(alone)["key"].to_pylist()
+    assert set(keys) == set(map(str, scenes.rglob("*.png")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--output", "INDEX"), 2, "name the bundle and the folder of pictures"),
+        (("BUNDLE", "--output", "INDEX", "--parquet", "FILE"), 2, "name the bundle and the folder of pictures"),
+        (("--output", "INDEX", "--parquet", "FILE", "--graph"), 2, "--graph builds"),
+        (("--output", "NOTHING", "--parquet", "FILE"), 2, "there is no index at"),
+        (("--output", "INDEX", "--parquet", "INDEX"), 2, "is a folder: name a file"),
+        (("--output", "INDEX", "--parquet", "INDEX/index.json/FILE"), 2, "cannot be written"),
+    ],
+)
+def test_exports_that_make_no_sense(
+    clipedge: Cli, built: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    outcome = clipedge("index", *(word.replace("INDEX", str(built)) for word in arguments))
+    assert (outcome.code, outcome.out) == (code, "")
+    (line,) = outcome.err.splitlines()
+    assert message in line
 
 
 def test_a_text_finds_pictures_of_it(clipedge: Cli, built: Path, scenes: Path) -> None:

@@ -27,6 +27,7 @@ HEAVY = (
     "tensorrt",
     "tqdm",
     "usearch",
+    "pyarrow",
 )
 WORKSTATION = ("clipedge.export", "clipedge.calibration")
 
@@ -37,6 +38,7 @@ KNOWN_HEAVY_IMPORTS = {
     ("clipedge/backends/onnxruntime.py", "onnxruntime", True),
     ("clipedge/backends/openvino.py", "openvino", True),
     ("clipedge/graph.py", "usearch", False),
+    ("clipedge/parquet.py", "pyarrow", False),
     ("clipedge/text.py", "tokenizers", False),
 }
 

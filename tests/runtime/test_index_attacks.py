@@ -57,7 +57,7 @@ def record(payload: bytes, length: int | None = None) -> bytes:
     ("changes", "message"),
     [
         ({"format": "zip"}, "no index of clipedge"),
-        ({"version": 2}, "it has version 2, this clipedge reads 1"),
+        ({"version": 3}, "it has version 3, this clipedge reads 1 and 2"),
         ({"dim": 0}, "dim: expected a whole number from 1 to 65536, found 0"),
         ({"dim": 1 << 40}, "dim: expected"),
         ({"dim": True}, "dim: expected"),
@@ -65,6 +65,7 @@ def record(payload: bytes, length: int | None = None) -> bytes:
         ({"segment_rows": 0}, "segment_rows: expected"),
         ({"segment_rows": -1}, "segment_rows: expected"),
         ({"generation": "../../etc/1"}, "generation: expected"),
+        ({"table_end": -1}, "table_end: expected"),
         ({"generation": 2}, r"entries-2\.log cannot be read"),
         ({"dim": 9}, "has to hold 54 bytes for 3 vectors, found 48"),
         ({"segment_rows": 1}, "has to hold|missing"),

@@ -18,12 +18,14 @@ from clipedge.index import Index
 
 SPACE, DIM = "a" * 64, 12
 
-# Adds, replaces, removes and compacts without end, and prints a line after each addition and each
-# removal: that it has promised to keep. A key's vector is a function of the key and of the step that wrote it.
+# Adds, replaces, removes, compacts and opens again (so that tables are written) without end, and prints a line after
+# each addition and each removal: that it has promised to keep. A key's vector is a function of the key and of the step
+# that wrote it.
 WRITER = """
 import sys
 import numpy as np
-from clipedge import index as module
+from clipedge import checkpoint, index as module
+checkpoint.LOG_BYTES = 300
 module.SEGMENT_ROWS, module.BATCH_ROWS = 16, 4
 folder, space, dim, step = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 
@@ -45,6 +47,9 @@ while True:
         print("removed", flush=True)
     if step % 5 == 0:
         index.compact()
+    if step % 4 == 0:
+        index.close()
+        index = module.Index.open(folder, space, writable=True)
     step += 1
 """
 

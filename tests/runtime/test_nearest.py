@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -65,11 +67,11 @@ def test_equal_vectors_come_in_the_order_of_their_rows(monkeypatch: pytest.Monke
         np.testing.assert_array_equal(first, np.arange(first[0], 1000, 5))
 
 
-def test_float16_vectors_and_their_float32_copies_give_the_same() -> None:
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_float16_vectors_and_their_float32_copies_give_the_same(order: Literal["C", "F"]) -> None:
     vectors, live, queries = unit(500, 32, 7).astype(np.float16), np.ones(500, bool), unit(3, 32, 8)
-    for first, second in zip(
-        nearest([vectors], live, queries, 9), nearest([vectors.astype(np.float32)], live, queries, 9), strict=True
-    ):
+    copies = [vectors[:300].astype(np.float32, order=order), vectors[300:].astype(np.float32, order=order)]
+    for first, second in zip(nearest([vectors], live, queries, 9), nearest(copies, live, queries, 9), strict=True):
         np.testing.assert_array_equal(first[0], second[0])
         np.testing.assert_array_equal(first[1], second[1])
 
