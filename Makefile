@@ -69,9 +69,6 @@ bench-decisions: $(VENV)/.export  ## "none of these" for unknown shapes, calibra
 bench-robustness: $(VENV)/.export  ## INT8 beside float32 on worse pictures, and groups: results/robustness.md, .json, .html
 	$(BIN)/python benchmarks/robustness.py
 
-bench-retrieval: $(VENV)/.test  ## exact search and graph over clustered vectors: recall, milliseconds, memory
-	$(BIN)/python benchmarks/retrieval.py
-
 bench-retrieval: $(VENV)/.test $(PEERS)/.installed  ## indexes of up to a million vectors beside faiss: results/retrieval.md, .json
 	$(BIN)/python benchmarks/retrieval.py --peers $(PEERS)/bin/python
 
