@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -14,6 +14,10 @@ demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, clas
 	$(BIN)/clipedge classify demo-output/bundle demo-output/pictures/*.png --sheet demo-output/answers.png
 	@echo
 	@echo "The bundle is in demo-output/bundle; demo-output/answers.png shows the pictures with their answers."
+
+tour: $(VENV)/.export  ## run docs/tour.md from top to bottom, and draw its pictures again
+	rm -rf demo-output/tour
+	$(BIN)/python docs/run_tour.py demo-output/tour --pictures
 
 # Two processes: most tests keep one core busy. A file's tests share what its fixtures made.
 test: $(VENV)/.test $(ORIGIN)/.installed  ## all tests

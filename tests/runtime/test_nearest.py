@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clipedge import nearest as nearest_module
 from clipedge.errors import BundleError, UsageError
-from clipedge.nearest import checked_vectors, nearest
+from clipedge.nearest import _as_float32, checked_vectors, nearest
 
 
 def unit(count: int, dim: int, seed: int, near: float = 0.0) -> NDArray[np.float32]:
@@ -103,3 +103,13 @@ def test_vectors_that_are_not_finite_are_refused(value: float) -> None:
 def test_arrays_that_are_no_vectors_of_the_index(array: NDArray[np.float32], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         checked_vectors(array, 8, "queries")
+
+
+def test_every_half_is_converted_bit_for_bit() -> None:
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = halves[np.isfinite(halves)].reshape(-1, 2)
+    expected = finite.astype(np.float32)
+    np.testing.assert_array_equal(_as_float32(finite).view(np.uint32), expected.view(np.uint32))
+    for wrong in halves[~np.isfinite(halves)]:
+        with pytest.raises(BundleError, match="not finite"):
+            _as_float32(np.array([[0.5, wrong]]))
