@@ -112,4 +112,4 @@ def test_every_half_is_converted_bit_for_bit() -> None:
     np.testing.assert_array_equal(_as_float32(finite).view(np.uint32), expected.view(np.uint32))
     for wrong in halves[~np.isfinite(halves)]:
         with pytest.raises(BundleError, match="not finite"):
-            _as_float32(np.array([[0.5, wrong]]))
+            _as_float32(np.array([[0.5, wrong]], np.float16))
