@@ -1,6 +1,6 @@
 """The entries of an index as a table that is mapped into memory: a million of them are opened as fast as a few.
 
-A table is what a log's records up to some byte add up to (``checkpoint.py``). Little-endian, one part after the other:
+A table is what a log's records up to some byte add up to (``entrysnapshot.py``). Little-endian, part after part:
 
     header      magic; numbers of rows, live rows, bytes of texts; CRC-32 of ``live``, of ``hashes`` with ``places``, of
                 itself

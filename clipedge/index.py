@@ -2,7 +2,7 @@
 
     index.json              what it is (``index_manifest.py``), replaced in one step
     entries-G.log           keys and metadata, one checked record a batch (``entrylog.py``)
-    entries-G-E.table       if that is long: what its first E bytes add up to (``entrytable.py``, ``checkpoint.py``)
+    entries-G-E.table       if that is long: what its first E bytes add up to (``entrytable.py``, ``entrysnapshot.py``)
     vectors-G-N.f16         the vectors, float16, append-only (``segments.py``)
     graph-G-R.usearch       if it was built: a graph over the first R of them (``graph.py``)
     lock                    held by the one writer
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipedge.checkpoint import read_entries, write_checkpoint
 from clipedge.compaction import write_compacted
 from clipedge.entries import check_entries
 from clipedge.entrylog import Batch, Metadata, append_batch, pack_batch
+from clipedge.entrysnapshot import read_entries, write_snapshot
 from clipedge.errors import BundleError, SpaceError, UsageError
 from clipedge.graph import build_graph, has_graph, has_usearch, nearest_by_graph, open_graph
 from clipedge.index_manifest import IndexManifest, lock_folder, prepare_folder, read_index_manifest
@@ -240,7 +240,7 @@ class Index:
         if self._unlock is not None and self._unlock.alive:
             try:
                 if self._written:
-                    self.manifest = write_checkpoint(self.folder, self.manifest, self._entries, self._end)
+                    self.manifest = write_snapshot(self.folder, self.manifest, self._entries, self._end)
             finally:
                 self._unlock()
 

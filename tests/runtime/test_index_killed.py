@@ -24,8 +24,8 @@ SPACE, DIM = "a" * 64, 12
 WRITER = """
 import sys
 import numpy as np
-from clipedge import checkpoint, index as module
-checkpoint.LOG_BYTES = 300
+from clipedge import entrysnapshot, index as module
+entrysnapshot.LOG_BYTES = 300
 module.SEGMENT_ROWS, module.BATCH_ROWS = 16, 4
 folder, space, dim, step = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 

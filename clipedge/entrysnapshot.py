@@ -14,7 +14,7 @@ from clipedge.entrylog import read_batches
 from clipedge.entrytable import open_table, write_table
 from clipedge.index_manifest import IndexManifest
 
-__all__ = ["read_entries", "write_checkpoint"]
+__all__ = ["read_entries", "write_snapshot"]
 
 LOG_BYTES = 1024 * 1024  # read in about 20 ms
 
@@ -30,7 +30,7 @@ def read_entries(folder: Path, manifest: IndexManifest) -> tuple[Entries, int]:
     return entries, end
 
 
-def write_checkpoint(folder: Path, manifest: IndexManifest, entries: Entries, end: int) -> IndexManifest:
+def write_snapshot(folder: Path, manifest: IndexManifest, entries: Entries, end: int) -> IndexManifest:
     """Write a table of the entries if the log has grown much since the last, up to its byte ``end``.
 
     Returns the manifest that names it. Killed in here, it leaves the index as it was.

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clipedge import checkpoint as checkpoint_module
 from clipedge import entrylog
+from clipedge import entrysnapshot as snapshot_module
 from clipedge.entrylog import Batch
 from clipedge.errors import BundleError
 from clipedge.index import Index
@@ -40,7 +40,7 @@ def content(folder: Path) -> dict[str, tuple[dict[str, Any], float]]:
 
 @pytest.fixture(autouse=True)
 def short_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint_module, "LOG_BYTES", 1)
+    monkeypatch.setattr(snapshot_module, "LOG_BYTES", 1)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_entries_are_added_replaced_and_removed_over_a_table(folder: Path) -> No
 
 
 def test_a_short_log_needs_no_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint_module, "LOG_BYTES", 10_000)
+    monkeypatch.setattr(snapshot_module, "LOG_BYTES", 10_000)
     before = table_of(folder)
     with Index.open(folder, SPACE, writable=True) as index:
         index.add(["new"], unit(1, 2))
@@ -157,7 +157,7 @@ def test_a_table_end_within_a_record_is_refused(folder: Path) -> None:
         Index.open(folder, SPACE)
 
 
-def test_what_a_killed_checkpoint_left_is_no_hindrance(folder: Path) -> None:
+def test_what_a_killed_snapshot_left_is_no_hindrance(folder: Path) -> None:
     before = content(folder)
     (folder / "entries-1-99999.table").write_bytes(b"whole, but not named by the manifest yet")
     (folder / ".entries-1-9999.table.staging").write_bytes(b"half")
