@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 from numpy.typing import NDArray
 
-from clipedge import checkpoint as checkpoint_module
+from clipedge import entrysnapshot as snapshot_module
 from clipedge import parquet as parquet_module
 from clipedge.errors import BundleError, UsageError
 from clipedge.index import Index
@@ -87,7 +87,7 @@ def test_an_empty_index_is_an_empty_file(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_file_that_was_there(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint_module, "LOG_BYTES", 1)
+    monkeypatch.setattr(snapshot_module, "LOG_BYTES", 1)
     monkeypatch.setattr(parquet_module, "GROUP_ROWS", 7)
     index.close()
     (table,) = index.folder.glob("*.table")
