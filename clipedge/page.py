@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from clipedge.whole import write_whole
+
 __all__ = ["escaped", "figure", "html_page", "interval", "percent", "table", "write_page"]
 
 STYLE = """
@@ -51,16 +53,8 @@ def html_page(title: str, sections: Iterable[str], style: str = "") -> str:
 
 def write_page(page: str, file: str | os.PathLike[str]) -> None:
     """Write a page as a whole or not at all."""
-    path = Path(file)
     # A file name or a label may have bytes that are no UTF-8.
-    data = page.encode("utf-8", "backslashreplace")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{os.getpid()}.staging")
-    try:
-        staging.write_bytes(data)
-        staging.replace(path)
-    finally:
-        staging.unlink(missing_ok=True)
+    write_whole(Path(file), page.encode("utf-8", "backslashreplace"))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], kind: str = "numbers", caption: str = "") -> str:

@@ -21,6 +21,7 @@ from clipedge.manifest import Manifest
 from clipedge.taught import Taught, read_taught, taught_tensors
 from clipedge.text import DEFAULT_TEMPLATES, fill_template
 from clipedge.tuned import Tuned
+from clipedge.whole import write_whole
 
 __all__ = ["PromptBank", "build_bank", "template_embeds"]
 
@@ -85,14 +86,7 @@ class PromptBank:
         if self.taught:  # a clipedge that knows nothing of this part reads the taught rows as any others
             header["taught"], taught = taught_tensors(self.taught)
             tensors.update(taught)
-        data = save(tensors, {"clipedge": json.dumps(header)})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging = path.with_name(f".{path.name}.{os.getpid()}.staging")
-        try:
-            staging.write_bytes(data)
-            staging.replace(path)
-        finally:
-            staging.unlink(missing_ok=True)
+        write_whole(path, save(tensors, {"clipedge": json.dumps(header)}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PromptBank:
