@@ -35,11 +35,11 @@ from numpy.typing import NDArray
 import clipedge
 from clipedge.calibration.scenes import CLASS_NAMES, COLORS, SHAPES, UNSEEN, render, sample_scene, scene_of
 from clipedge.classify import decision_logits
-from clipedge.decisions import DecisionRule, accepted, margins
-from clipedge.fitting import fit_rule
-from clipedge.intervals import Accuracy, Difference, accuracy, in_points, paired_difference
-from clipedge.temperature import calibration_error, reliability
-from clipedge.thresholds import plain_rule
+from clipedge.decisions.fitting import fit_rule
+from clipedge.decisions.rule import DecisionRule, accepted, margins
+from clipedge.decisions.temperature import calibration_error, reliability
+from clipedge.decisions.thresholds import plain_rule
+from clipedge.evaluation.intervals import Accuracy, Difference, accuracy, in_points, paired_difference
 
 SIZE = 64  # the demonstration model's
 MODELS = {"float32": "fp32", "INT8": "int8.x86"}

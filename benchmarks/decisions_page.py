@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clipedge.intervals import in_percent, in_points
+from clipedge.evaluation.intervals import in_percent, in_points
 
 __all__ = ["markdown"]
 

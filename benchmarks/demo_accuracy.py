@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 from clipedge.calibration.scenes import CLASS_NAMES, TEMPLATES, labelled_pictures, render, sample_scene
-from clipedge.intervals import wilson_interval
+from clipedge.evaluation.intervals import wilson_interval
 
 CHECKPOINT = Path(__file__).parent.parent / "export" / "demo"
 SIZE = 256  # pictures are drawn larger than the model sees them, so that its preprocessing is measured too

@@ -7,7 +7,7 @@ bank of labels that the model knows: the 12 shapes, where the examples and the t
 shape-colour classes, where the new class has one colour, too. Zero-shot, the new label is its text; taught, it is its
 pictures alone. F1 is the new class's, over test scenes of all classes, equally many of each. "Others" is the accuracy
 on the old classes' scenes minus what it was before the new label was there. A second table teaches labels that the
-model knows. Scenes are of the split "test"; the constants of clipedge/taught.py were chosen on "validation".
+model knows. Scenes are of the split "test"; the constants of clipedge/prompts/taught.py were chosen on "validation".
 Intervals, 95 %, are over draws of the examples (Student's t of one mean over all classes a draw). Without --bundle the
 demonstration model is exported first. Writes results/few_shot.md and .json beside this file, and prints the former.
 """
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 import clipedge
 from clipedge.calibration.scenes import CLASS_NAMES, CLASSES, COLORS, HELD_OUT, SHAPES, UNSEEN, render, scene_of
 from clipedge.classify import probabilities
-from clipedge.teach import teach
+from clipedge.prompts.teach import teach
 
 Floats = NDArray[np.float32]
 Bank = clipedge.PromptBank

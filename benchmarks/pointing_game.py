@@ -32,9 +32,9 @@ from machine import describe_machine
 from numpy.typing import NDArray
 
 import clipedge
-from clipedge.boxes import SHARE, heatmap_boxes
 from clipedge.calibration.scenes import CLASS_NAMES, Rendered, render, sample_scene
-from clipedge.heatmaps import Heatmap, label_map, seen_region
+from clipedge.heatmaps.boxes import SHARE, heatmap_boxes
+from clipedge.heatmaps.maps import Heatmap, label_map, seen_region
 
 Bank = clipedge.PromptBank
 

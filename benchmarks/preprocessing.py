@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 import clipedge
 from clipedge.calibration.scenes import labelled_scene, render
 from clipedge.folders import read_folder
-from clipedge.images import open_rgb, preprocess
+from clipedge.images.pixels import open_rgb, preprocess
 from clipedge.manifest import Preprocessing
 
 SIZES = ((640, 480), (1280, 720), (1283, 727), (720, 1280), (1920, 1080), (4032, 3024))

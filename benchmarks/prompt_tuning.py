@@ -7,7 +7,8 @@ than the training captions', 12 with needless words, and 120 of shapes and colou
 errors. Accuracy is on scenes of the split "test", with the names alone, with an ensemble of templates, and with what
 `clipedge prompts --tune` makes of 4 and 16 pictures a label of the split "proof". Controls are labels that are well
 worded, and truths that are shuffled among the pictures: there nothing can be gained, and nothing may be kept that
-loses. Bad names, and the numbers of clipedge/label_probe.py, were chosen on other scenes than those measured here.
+loses. Bad names, and the numbers of clipedge/tuning/label_probe.py, were chosen on other scenes than those measured
+here.
 
 A gain is the mean over the draws of pictures, its 95 % interval over the scenes, paired. Without --bundle the
 demonstration model is exported first. Writes results/prompt_tuning.md and .json beside this file, and prints the
@@ -32,9 +33,9 @@ import clipedge
 from clipedge.calibration.scenes import CLASSES, SHAPES, labelled_pictures, render, scene_of
 from clipedge.calibration.scenes import TEMPLATES as CAPTIONS
 from clipedge.classify import probabilities
-from clipedge.prompts import template_embeds
-from clipedge.templates import TEMPLATE_SETS
-from clipedge.tuning import Tuning, tune_bank
+from clipedge.prompts.bank import template_embeds
+from clipedge.prompts.templates import TEMPLATE_SETS
+from clipedge.tuning.tuning import Tuning, tune_bank
 
 Floats = NDArray[np.float32]
 Bank = clipedge.PromptBank

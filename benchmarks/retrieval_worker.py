@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from retrieval_data import BLOCK, DIM, KINDS, TOP
 
 SPACE = "0" * 64
-# faiss's HNSW gets the connectivity and the effort of building of clipedge/graph.py. Its effort of searching is the
-# least of EFFORTS with which it finds what is asked of ClipEdge.
+# faiss's HNSW gets the connectivity and the effort of building of clipedge/retrieval/graph.py. Its effort of searching
+# is the least of EFFORTS with which it finds what is asked of ClipEdge.
 CONNECTIVITY, EFFORT_BUILD, EFFORTS, RECALL = 12, 128, (16, 32, 64, 128, 256, 512), 0.98
 
 Rows = NDArray[np.int64]
@@ -42,7 +42,7 @@ class Opened:
 
 def build_clipedge(folder: Path, vectors: Vectors) -> None:
     """The index without a graph; its graph is an engine of its own and only added to it."""
-    from clipedge.index import Index
+    from clipedge.retrieval.index import Index
 
     with Index.create(folder / "clipedge", SPACE, DIM) as index:
         for start in range(0, len(vectors), BLOCK):
@@ -51,14 +51,14 @@ def build_clipedge(folder: Path, vectors: Vectors) -> None:
 
 
 def build_graph(folder: Path, vectors: Vectors) -> None:
-    from clipedge.index import Index
+    from clipedge.retrieval.index import Index
 
     with Index.open(folder / "clipedge", SPACE, writable=True) as index:
         index.build_graph(lambda done, total: print(f"{done} of {total}", file=sys.stderr, flush=True))
 
 
 def open_clipedge(folder: Path, exact: bool) -> Opened:
-    from clipedge.index import Index
+    from clipedge.retrieval.index import Index
 
     index = Index.open(folder / "clipedge", SPACE)
     return Opened(lambda query: np.array([int(hit.key) for hit in index.search(query, TOP, exact=exact)[0]]))
@@ -94,7 +94,7 @@ def faiss_path(folder: Path, graph: bool) -> Path:
     return folder / f"faiss-{'hnsw' if graph else 'flat'}.index"
 
 
-LIBRARIES = {"clipedge": ("clipedge.index", "usearch.index"), "faiss": ("faiss",)}
+LIBRARIES = {"clipedge": ("clipedge.retrieval.index", "usearch.index"), "faiss": ("faiss",)}
 BUILDERS: dict[str, Callable[[Path, Vectors], None]] = {
     "clipedge-exact": build_clipedge,
     "clipedge-graph": build_graph,

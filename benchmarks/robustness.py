@@ -4,8 +4,8 @@
 
 What `clipedge eval BUNDLE DIR --against fp32 --corruptions --groups FILE` measures, on rendered scenes of the split
 "test": 64 x 64 pixels, 120 classes, zero-shot. Both precisions answer about the very same corrupted pixels
-(clipedge/corruptions.py has the definitions), so differences are paired. Groups are a scene's background and its
-object's pattern, which no class names. Without --bundle the demonstration model is exported first. Writes
+(clipedge/evaluation/corruptions.py has the definitions), so differences are paired. Groups are a scene's background and
+its object's pattern, which no class names. Without --bundle the demonstration model is exported first. Writes
 results/robustness.md, .json and .html (the page of --report) beside this file, and prints the first.
 """
 
@@ -24,15 +24,15 @@ from machine import describe_machine
 from tqdm import tqdm
 
 import clipedge
-from clipedge.answers import answer_folder
 from clipedge.calibration.scenes import CLASS_NAMES, labelled_scene, write_folder
-from clipedge.corruptions import CONDITIONS
-from clipedge.eval_page import eval_page
-from clipedge.evaluate import Comparison, compare
+from clipedge.drawing.page import write_page
+from clipedge.evaluation.answers import answer_folder
+from clipedge.evaluation.corruptions import CONDITIONS
+from clipedge.evaluation.evaluate import Comparison, compare
+from clipedge.evaluation.groups import gap_sentence
+from clipedge.evaluation.intervals import in_percent, in_points
+from clipedge.evaluation.page import eval_page
 from clipedge.folders import PictureFolder, read_folder
-from clipedge.groups import gap_sentence
-from clipedge.intervals import in_percent, in_points
-from clipedge.page import write_page
 
 SIZE = 64  # the demonstration model's
 MODELS = {"INT8": "int8.x86", "float32": "fp32"}
@@ -67,7 +67,7 @@ def markdown(found: Comparison, machine: dict[str, Any]) -> str:
         "",
         f"The demonstration model on {found.evaluations[0].pictures:,} rendered scenes of {len(CLASS_NAMES)} classes,",
         "zero-shot top-1 in percent; INT8 minus float32 in points, paired by picture; 95 % intervals.",
-        "Severities and definitions: `clipedge/corruptions.py`, after ImageNet-C.",
+        "Severities and definitions: `clipedge/evaluation/corruptions.py`, after ImageNet-C.",
         f"{machine['cpu']}, {machine['date']}.",
         "",
         "| pictures | severity | INT8 | float32 | INT8 minus float32 |",

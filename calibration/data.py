@@ -16,7 +16,7 @@ from clipedge.calibration import scenes
 from clipedge.calibration.tars import TarPicture, read_tar
 from clipedge.errors import ImageError, UsageError
 from clipedge.folders import read_folder
-from clipedge.images import ImageInput, preprocess
+from clipedge.images.pixels import ImageInput, preprocess
 from clipedge.manifest import Preprocessing
 from clipedge.parallel import cores, parallel_map
 

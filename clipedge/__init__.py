@@ -24,10 +24,10 @@ from clipedge.errors import (
     SpaceError,
     UsageError,
 )
-from clipedge.frames import Frame
-from clipedge.index import Index
+from clipedge.images.frames import Frame
 from clipedge.model import Clip, load
-from clipedge.prompts import PromptBank
+from clipedge.prompts.bank import PromptBank
+from clipedge.retrieval.index import Index
 
 __version__ = "0.1.0"
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from clipedge.decisions import DecisionLogits, DecisionRule, accepted, decision_probabilities
+from clipedge.decisions.rule import DecisionLogits, DecisionRule, accepted, decision_probabilities
 from clipedge.errors import UsageError
-from clipedge.images import Images
-from clipedge.prompts import PromptBank
-from clipedge.teach import forget, teach
+from clipedge.images.pixels import Images
+from clipedge.prompts.bank import PromptBank
+from clipedge.prompts.teach import forget, teach
 
 __all__ = ["Classifier", "decision_logits", "probabilities"]
 

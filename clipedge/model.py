@@ -16,11 +16,11 @@ from clipedge.backends import Engine, EngineOptions, open_engine
 from clipedge.bundle import Bundle, open_bundle
 from clipedge.classify import Classifier
 from clipedge.errors import BundleError, SpaceError, UsageError
-from clipedge.heatmaps import Heatmap, label_map, seen_region
-from clipedge.images import ImageInput, Images, Mode, as_list, check_mode, open_rgb
-from clipedge.images import preprocess as to_pixels
+from clipedge.heatmaps.maps import Heatmap, label_map, seen_region
+from clipedge.images.pixels import ImageInput, Images, Mode, as_list, check_mode, open_rgb
+from clipedge.images.pixels import preprocess as to_pixels
 from clipedge.manifest import Manifest, TowerName, Variant
-from clipedge.prompts import PromptBank, build_bank
+from clipedge.prompts.bank import PromptBank, build_bank
 from clipedge.selftest import GOLDEN_NAME, golden_embeddings, self_test
 from clipedge.text import DEFAULT_TEMPLATES, Tokenizer
 
@@ -156,8 +156,8 @@ class Clip:
         """Embed labels in templates once; ``save`` the result to classify without the text tower.
 
         ``synonyms`` maps a label to the texts that stand for it in place of its name; ``negatives`` are texts for what
-        is none of the labels. ``clipedge.templates`` has sets of templates. Raises UsageError for texts that cannot
-        be used (see ``prompts.build_bank``) and if the bundle has no text tower.
+        is none of the labels. ``clipedge.prompts.templates`` has sets of templates. Raises UsageError for texts
+        that cannot be used (see ``prompts.bank.build_bank``) and if the bundle has no text tower.
         """
         return build_bank(self.encode_text, self.manifest, labels, templates, synonyms=synonyms, negatives=negatives)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipedge.calibration.sensitivity import LayerProfile
+from clipedge.drawing.page import escaped, figure, html_page, interval, percent, table
 from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.figures import EXPORTED, IN_FLOAT, SOURCE, cosine_figure, layer_figure, size_and_latency_figure
 from clipedge.export.report import Report, TowerReport
 from clipedge.export.verify import GATE, AnswerChange, ZeroShot
-from clipedge.page import escaped, figure, html_page, interval, percent, table
 
 __all__ = ["report_html"]
 

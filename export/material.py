@@ -15,7 +15,7 @@ from clipedge.calibration.data import SCENES, Pictures, read_pictures, scene_pic
 from clipedge.calibration.texts import tower_texts
 from clipedge.errors import UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint
-from clipedge.prompts import check_labels
+from clipedge.prompts.bank import check_labels
 from clipedge.text import DEFAULT_TEMPLATES
 
 __all__ = ["Material", "gather_material"]

@@ -21,7 +21,7 @@ from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.report import Report, report_lines
 from clipedge.export.variants import PreparedTower
 from clipedge.manifest import SCHEMA_VERSION, Manifest, Provenance, Variant
-from clipedge.prompts import PromptBank
+from clipedge.prompts.bank import PromptBank
 from clipedge.selftest import GOLDEN_NAME, TENSORS
 
 __all__ = ["TOKENIZER_NAME", "carry_banks", "make_manifest", "write_goldens", "write_model_card"]

@@ -28,7 +28,7 @@ from clipedge.export.variants import Answers, PreparedTower, ProvenVariant, prep
 from clipedge.export.verify import GATE
 from clipedge.manifest import Manifest, Precision, Target
 from clipedge.model import variant_name
-from clipedge.prompts import build_bank
+from clipedge.prompts.bank import build_bank
 
 __all__ = ["PRECISIONS", "TARGETS", "export"]
 

@@ -22,7 +22,7 @@ from clipedge.export.ranges import Calibrations
 from clipedge.export.report import COSTLY_LAYERS
 from clipedge.export.verify import Gate, Parity, ZeroShot, compare_answers, compare_embeddings, gate_failures
 from clipedge.manifest import Precision, Target, Variant
-from clipedge.prompts import PromptBank
+from clipedge.prompts.bank import PromptBank
 
 __all__ = ["Answers", "PreparedTower", "ProvenTower", "ProvenVariant", "prepare", "prove_tower", "prove_variant"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipedge.intervals import wilson_interval
+from clipedge.evaluation.intervals import wilson_interval
 from clipedge.selftest import centred_cosines, cosines
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import clipedge
-from clipedge.images import preprocess
+from clipedge.images.pixels import preprocess
 from engines import Engine
 
 BACKENDS = {"ort": "onnxruntime", "openvino": "openvino"}

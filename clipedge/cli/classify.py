@@ -20,9 +20,9 @@ from clipedge.cli.options import (
     prompt_bank,
     save_sheet,
 )
+from clipedge.drawing.sheet import contact_sheet
 from clipedge.errors import ImageError
-from clipedge.images import open_rgb
-from clipedge.sheet import contact_sheet
+from clipedge.images.pixels import open_rgb
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clipedge.answers import answer_folder
 from clipedge.backends import engine_facts
 from clipedge.classify import Classifier
 from clipedge.cli import print_json
@@ -20,15 +19,16 @@ from clipedge.cli.options import (
     open_clip,
     prompt_bank,
 )
-from clipedge.corruptions import CONDITIONS, CORRUPTIONS
+from clipedge.drawing.page import write_page
 from clipedge.errors import UsageError
-from clipedge.eval_page import eval_page
-from clipedge.evaluate import Comparison, compare
+from clipedge.evaluation.answers import answer_folder
+from clipedge.evaluation.corruptions import CONDITIONS, CORRUPTIONS
+from clipedge.evaluation.evaluate import Comparison, compare
+from clipedge.evaluation.groups import GroupAudit, gap_sentence, read_groups
+from clipedge.evaluation.intervals import in_percent, in_points
+from clipedge.evaluation.page import eval_page
 from clipedge.folders import PictureFolder, read_folder
-from clipedge.groups import GroupAudit, gap_sentence, read_groups
-from clipedge.intervals import in_percent, in_points
 from clipedge.model import Clip, variant_name
-from clipedge.page import write_page
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from clipedge.backends import engine_facts
-from clipedge.boxes import Box, heatmap_boxes
 from clipedge.cli import print_json
 from clipedge.cli.options import (
     add_engine_options,
@@ -21,11 +20,12 @@ from clipedge.cli.options import (
     save_sheet,
 )
 from clipedge.errors import UsageError
-from clipedge.heatmaps import Heatmap
-from clipedge.images import open_rgb
+from clipedge.heatmaps.boxes import Box, heatmap_boxes
+from clipedge.heatmaps.maps import Heatmap
+from clipedge.heatmaps.overlay import draw_heatmap
+from clipedge.images.pixels import open_rgb
 from clipedge.model import Clip
-from clipedge.overlay import draw_heatmap
-from clipedge.prompts import PromptBank, check_labels
+from clipedge.prompts.bank import PromptBank, check_labels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

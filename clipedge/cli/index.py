@@ -13,12 +13,12 @@ from clipedge.cli import print_json
 from clipedge.cli.options import add_engine_options, add_picture_options, open_clip
 from clipedge.errors import UsageError
 from clipedge.folders import read_folder
-from clipedge.graph import AUTOMATIC_ROWS, has_usearch
-from clipedge.index import Index
-from clipedge.index_manifest import INDEX_MANIFEST, read_index_manifest
-from clipedge.indexing import Indexing, index_folder
 from clipedge.model import Clip
-from clipedge.parquet import write_parquet
+from clipedge.retrieval.graph import AUTOMATIC_ROWS, has_usearch
+from clipedge.retrieval.index import Index
+from clipedge.retrieval.indexing import Indexing, index_folder
+from clipedge.retrieval.manifest import INDEX_MANIFEST, read_index_manifest
+from clipedge.retrieval.parquet import write_parquet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import PIL.Image
 
 from clipedge.errors import UsageError
 from clipedge.model import Clip, load
-from clipedge.prompts import PromptBank
+from clipedge.prompts.bank import PromptBank
 
 __all__ = [
     "add_engine_options",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clipedge.fitting import Fit
-from clipedge.tuned import TEMPLATES
-from clipedge.tuning import Trial, Tuning
+from clipedge.decisions.fitting import Fit
+from clipedge.tuning.tuned import TEMPLATES
+from clipedge.tuning.tuning import Trial, Tuning
 
 __all__ = ["fit_lines", "tuning_lines"]
 

@@ -20,17 +20,17 @@ from clipedge.cli.options import (
     prompt_bank,
 )
 from clipedge.cli.prompt_lines import fit_lines, tuning_lines
+from clipedge.decisions.fitting import Fit, check_fit, fit_rule
+from clipedge.decisions.page import fit_page
+from clipedge.drawing.page import write_page
 from clipedge.errors import UsageError
-from clipedge.examples import Examples, embed_examples
-from clipedge.fit_page import fit_page
-from clipedge.fitting import Fit, check_fit, fit_rule
 from clipedge.folders import PictureFolder, read_folder
 from clipedge.model import Clip
-from clipedge.page import write_page
-from clipedge.prompts import PromptBank, template_embeds
-from clipedge.templates import TEMPLATE_SETS, template_set
+from clipedge.prompts.bank import PromptBank, template_embeds
+from clipedge.prompts.examples import Examples, embed_examples
+from clipedge.prompts.templates import TEMPLATE_SETS, template_set
 from clipedge.text import DEFAULT_TEMPLATES
-from clipedge.tuning import Tuning, check_tuning, tune_bank
+from clipedge.tuning.tuning import Tuning, check_tuning, tune_bank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

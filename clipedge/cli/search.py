@@ -11,11 +11,11 @@ import PIL.Image
 
 from clipedge.cli import print_json
 from clipedge.cli.options import add_engine_options, add_picture_options, open_clip, save_sheet
+from clipedge.drawing.sheet import contact_sheet
 from clipedge.errors import ImageError, UsageError
-from clipedge.images import open_rgb
-from clipedge.index import Hit, Index
-from clipedge.index_manifest import read_index_manifest
-from clipedge.sheet import contact_sheet
+from clipedge.images.pixels import open_rgb
+from clipedge.retrieval.index import Hit, Index
+from clipedge.retrieval.manifest import read_index_manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from clipedge.cli import print_json
 from clipedge.cli.options import add_engine_options, add_picture_options, open_clip, prompt_bank
 from clipedge.errors import UsageError
 from clipedge.model import Clip
-from clipedge.prompts import PromptBank
+from clipedge.prompts.bank import PromptBank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

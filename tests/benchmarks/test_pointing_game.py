@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from pointing_game import BANKS, Row, judge, overlap, share, verdicts
 
-from clipedge.boxes import Box
 from clipedge.calibration.scenes import Rendered
-from clipedge.heatmaps import Heatmap
+from clipedge.heatmaps.boxes import Box
+from clipedge.heatmaps.maps import Heatmap
 
 
 def two_objects() -> Rendered:

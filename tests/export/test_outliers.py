@@ -23,7 +23,7 @@ from clipedge.export.proof import source_encoder
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.sources import image_source
 from clipedge.export.towers import build_image_tower, build_text_tower
-from clipedge.images import preprocess
+from clipedge.images.pixels import preprocess
 from clipedge.selftest import centred_cosines
 
 FACTORS = (10.0, 50.0, 300.0)

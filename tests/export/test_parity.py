@@ -20,7 +20,7 @@ from clipedge.export import export
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
 from clipedge.export.graphs import write_image_graph, write_text_graph
 from clipedge.export.towers import build_image_tower, build_text_tower
-from clipedge.images import preprocess
+from clipedge.images.pixels import preprocess
 
 TOLERANCE = 5e-6
 

@@ -34,7 +34,7 @@ from clipedge.export.checkpoints.tensors import open_safetensors, read_tensors
 from clipedge.export.graphs import write_image_graph
 from clipedge.export.towers import ResNetTower
 from clipedge.export.towers.resnet import empty_resnet, fold_pixel_range
-from clipedge.images import preprocess
+from clipedge.images.pixels import preprocess
 from clipedge.manifest import Preprocessing
 
 EXACT = 1e-12

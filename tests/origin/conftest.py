@@ -22,7 +22,7 @@ from clipedge.calibration.drawing import render
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.graphs import write_image_graph, write_text_graph
 from clipedge.export.towers import build_image_tower, build_text_tower
-from clipedge.images import preprocess
+from clipedge.images.pixels import preprocess
 
 ROOT = Path(__file__).parents[2]
 ORIGIN_PYTHON = Path(os.environ.get("CLIPEDGE_ORIGIN_PYTHON", ROOT / ".venv-origin" / "bin" / "python"))

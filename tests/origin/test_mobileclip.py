@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from clipedge.export.checkpoints import Checkpoint, ModelSource, load_checkpoint
 from clipedge.export.graphs import write_image_graph, write_text_graph
 from clipedge.export.towers import build_image_tower, build_text_tower
-from clipedge.images import preprocess
+from clipedge.images.pixels import preprocess
 
 PARITY = 1e-5
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pytest
 
 from clipedge.classify import Classifier, probabilities
-from clipedge.decisions import DecisionRule
+from clipedge.decisions.rule import DecisionRule
 from clipedge.errors import UsageError
-from clipedge.images import Images
-from clipedge.prompts import PromptBank
+from clipedge.images.pixels import Images
+from clipedge.prompts.bank import PromptBank
 
 Floats = npt.NDArray[np.float32]
 

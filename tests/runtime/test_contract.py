@@ -37,8 +37,8 @@ LAZY_WORKSTATION_IMPORTS = {"clipedge/cli/export.py", "clipedge/cli/inspect.py"}
 KNOWN_HEAVY_IMPORTS = {
     ("clipedge/backends/onnxruntime.py", "onnxruntime", True),
     ("clipedge/backends/openvino.py", "openvino", True),
-    ("clipedge/graph.py", "usearch", False),
-    ("clipedge/parquet.py", "pyarrow", False),
+    ("clipedge/retrieval/graph.py", "usearch", False),
+    ("clipedge/retrieval/parquet.py", "pyarrow", False),
     ("clipedge/text.py", "tokenizers", False),
 }
 
@@ -55,9 +55,9 @@ def loaded_by(code: str) -> set[str]:
     [
         "import clipedge",
         "from clipedge import Clip, Frame, PromptBank, load",
-        "import clipedge.evaluate, clipedge.folders, clipedge.selftest",
+        "import clipedge.evaluation.evaluate, clipedge.folders, clipedge.selftest",
         "import clipedge.cli.classify, clipedge.cli.eval, clipedge.cli.inspect, clipedge.cli.export",
-        "import clipedge.indexing, clipedge.cli.index, clipedge.cli.search",
+        "import clipedge.retrieval.indexing, clipedge.cli.index, clipedge.cli.search",
         "import clipedge.cli.prompts, clipedge.cli.explain",
     ],
 )

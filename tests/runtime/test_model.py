@@ -20,7 +20,7 @@ import pytest
 import clipedge
 from clipedge.bundle import MANIFEST_NAME
 from clipedge.calibration.scenes import CLASS_NAMES, TEMPLATES, labelled_pictures
-from clipedge.decisions import DecisionRule
+from clipedge.decisions.rule import DecisionRule
 from clipedge.model import variant_name
 from clipedge.text import TruncatedTextWarning
 

@@ -1,0 +1,1 @@
+"""Answers become decisions: a label, several, or none of these; fitted on labelled pictures."""

@@ -1,0 +1,1 @@
+"""What people look at: contact sheets, plots as SVG, and pages without scripts."""

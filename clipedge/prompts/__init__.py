@@ -1,0 +1,1 @@
+"""Prompt banks: label embeddings in one file, made of templates or taught by pictures."""

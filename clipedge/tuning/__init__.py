@@ -1,0 +1,1 @@
+"""Prompt tuning: templates chosen and label embeddings moved by a few labelled pictures, kept if proven."""
