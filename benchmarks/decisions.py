@@ -19,8 +19,6 @@ former.
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,9 +26,9 @@ from typing import Any
 
 import numpy as np
 from decisions_page import markdown
-from layout import RESULTS
 from machine import describe_machine
 from numpy.typing import NDArray
+from publish import demonstration_bundle, publish
 
 import clipedge
 from clipedge.calibration.scenes import CLASS_NAMES, COLORS, SHAPES, UNSEEN, render, sample_scene, scene_of
@@ -255,12 +253,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="the demonstration model in fp32 and int8 (default: export it)")
     arguments = parser.parse_args()
     rows, several = [], []
-    with tempfile.TemporaryDirectory() as scratch:
-        bundle = arguments.bundle or Path(scratch) / "demo"
-        if arguments.bundle is None:
-            from clipedge.export import export
-
-            export(None, bundle, precision=("int8", "fp32"), target="x86")
+    with demonstration_bundle(arguments.bundle) as bundle:
         for model, variant in MODELS.items():
             clip = clipedge.load(bundle, variant=variant, backend="onnxruntime")
             examples = embedded(clip, "validation", 0, SHAPES + UNSEEN, FIT_SCENES)
@@ -279,9 +272,7 @@ def main() -> None:
         "targets": judge(rows),
     }
     page = markdown(document, rows, several)
-    (RESULTS / "decisions.md").write_text(page, encoding="utf-8")
-    (RESULTS / "decisions.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(page, end="")
+    publish("decisions", document, page)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from publish import target_lines
+
 from clipedge.evaluation.intervals import in_percent, in_points
 
 __all__ = ["markdown"]
@@ -44,9 +46,7 @@ def markdown(document: dict[str, Any], rows: list[Any], several: list[Any]) -> s
         "|---|---|---|---:|---:|---:|---:|---:|",
         *map(_several, several),
         "",
-        "| target | found | |",
-        "|---|---|---|",
-        *(f"| {t['text']} | {t['found']} | {'met' if t['met'] else '**not met**'} |" for t in document["targets"]),
+        *target_lines(document["targets"]),
     ]
     return "\n".join(lines) + "\n"
 

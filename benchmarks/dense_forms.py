@@ -25,16 +25,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from layout import RESULTS
 from machine import describe_machine
 from numpy.typing import NDArray
+from publish import publish
 
 from clipedge.calibration.scenes import CLASS_NAMES, render, sample_scene
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
@@ -166,9 +165,7 @@ def main() -> None:
         "machine": describe_machine(), "scenes": count, "chance": chance, "rows": [asdict(row) for row in rows]
     }  # fmt: skip
     page = markdown(document)
-    (RESULTS / "dense_forms.md").write_text(page, encoding="utf-8")
-    (RESULTS / "dense_forms.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(page, end="")
+    publish("dense_forms", document, page)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from layout import BUILD, RESULTS, model_folder
+from layout import BUILD, model_folder
 from machine import describe_machine
 from PIL import Image
 from prepare import make_checkpoint
+from publish import publish, target_lines
 
 from clipedge.calibration.scenes import labelled_scene, render
 from clipedge.manifest import Precision
@@ -239,9 +240,7 @@ def markdown(
             for stage in stages
         ),
         "",
-        "| target | found | |",
-        "|---|---|---|",
-        *(f"| {item['text']} | {item['found']} | {'met' if item['met'] else '**not met**'} |" for item in targets),
+        *target_lines(targets),
     ]
     return "\n".join(lines) + "\n"
 
@@ -262,10 +261,7 @@ def main() -> None:
     targets, machine = judge(found), describe_machine()
     page = markdown(found, targets, machine)
     document = {"machine": machine, "exports": {str(count): item for count, item in found.items()}, "targets": targets}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "export_cost.md").write_text(page, encoding="utf-8")
-    (RESULTS / "export_cost.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(page, end="")
+    publish("export_cost", document, page)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from export_cost import CORES, make_pictures, measured_export
-from layout import BUILD, RESULTS
+from layout import BUILD
 from machine import describe_machine
 from prepare import random_weight
+from publish import publish, target_lines
 
 import clipedge
 from clipedge.manifest import Precision
@@ -133,9 +134,7 @@ def markdown(runs: list[dict[str, Any]], targets: list[dict[str, Any]], machine:
             for run in runs
         ),
         "",
-        "| target | found | |",
-        "|---|---|---|",
-        *(f"| {item['text']} | {item['found']} | {'met' if item['met'] else '**not met**'} |" for item in targets),
+        *target_lines(targets),
     ]
     return "\n".join(lines) + "\n"
 
@@ -149,11 +148,8 @@ def main() -> None:
     ]
     targets, machine = judge(*runs), describe_machine()
     page = markdown(runs, targets, machine)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "export_large.md").write_text(page, encoding="utf-8")
     document = {"machine": machine, "exports": runs, "targets": targets}
-    (RESULTS / "export_large.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(page, end="")
+    publish("export_large", document, page)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from typing import Any
 
 import torch
 from int8_accuracy import CALIBRATION_FOLDER, SIZE, Pair, Row, Side, Target, measure
-from layout import BUILD, RESULTS
+from layout import BUILD
 from machine import describe_machine
+from publish import publish, target_lines
 from small_resnet import small_resnet
 from small_siglip import small_siglip
 from train_small import Trainee, Training, train
@@ -136,9 +137,7 @@ def markdown(
         "|---|---:|---:|---:|---:|---:|---:|---:|",
         *map(_cells, rows),
         "",
-        "| target | found | |",
-        "|---|---|---|",
-        *(f"| {item.text} | {item.found} | {'met' if item.met else '**not met**'} |" for item in targets),
+        *target_lines(map(asdict, targets)),
         "",
         "| model | read from | parameters | trained on | steps | minutes |",
         "|---|---|---:|---:|---:|---:|",
@@ -186,10 +185,7 @@ def main() -> None:
         "trainings": {name: asdict(training) for name, training in trainings.items()},
         "targets": [asdict(item) for item in targets],
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "families_accuracy.md").write_text(page, encoding="utf-8")
-    (RESULTS / "families_accuracy.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(page, end="")
+    publish("families_accuracy", document, page)
     sys.exit(0 if all(item.met for item in targets) else 1)
 
 

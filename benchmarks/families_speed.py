@@ -20,9 +20,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from layout import BUILD, PICTURES, REPOSITORY, RESULTS
+from layout import BUILD, PICTURES, REPOSITORY
 from machine import describe_machine
 from prepare import exporter_digest, make_pictures
+from publish import publish
 
 FAMILIES = BUILD / "families-speed"
 WORKER = REPOSITORY / "tests" / "origin" / "worker.py"
@@ -122,11 +123,8 @@ def main() -> None:
     reports = {name: make_bundles(name, make_model(name, args.origin.absolute())) for name in args.models}
     timings, machine = measure(args.models, args.rounds), describe_machine()
     page = markdown(timings, reports, machine)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "families_speed.md").write_text(page, encoding="utf-8")
     document = {"machine": machine, "milliseconds": timings}
-    (RESULTS / "families_speed.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(page, end="")
+    publish("families_speed", document, page)
 
 
 if __name__ == "__main__":

@@ -15,17 +15,15 @@ demonstration model is exported first. Writes results/few_shot.md and .json besi
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from layout import RESULTS
 from machine import describe_machine
 from numpy.typing import NDArray
+from publish import demonstration_bundle, publish, target_lines
 
 import clipedge
 from clipedge.calibration.scenes import CLASS_NAMES, CLASSES, COLORS, HELD_OUT, SHAPES, UNSEEN, render, scene_of
@@ -221,9 +219,7 @@ def markdown(document: dict[str, Any]) -> str:
         "",
         *_table(document["new"]),
         "",
-        "| target | found | |",
-        "|---|---|---|",
-        *(f"| {t['text']} | {t['found']} | {'met' if t['met'] else '**not met**'} |" for t in document["targets"]),
+        *target_lines(document["targets"]),
         "",
         "Examples for labels that the model knows: the 12 shapes in their bank, and in the bank of 120 the 12",
         "combinations that training never showed. There is little to gain; nothing should be lost.",
@@ -253,12 +249,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, choices=sorted(STUDENT), default=6, help="draws of examples (default 6)")
     parser.add_argument("--bundle", type=Path, help="the demonstration model in fp32 and int8 (default: export it)")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        bundle = arguments.bundle or Path(scratch) / "demo"
-        if arguments.bundle is None:
-            from clipedge.export import export
-
-            export(None, bundle, precision=("int8", "fp32"), target="x86")
+    with demonstration_bundle(arguments.bundle) as bundle:
         sides, kinds = make_sides(bundle), (SHAPES_BANK, CLASSES_BANK)
         new = [row for side in sides for kind in kinds for row in measure_new(side, kind, arguments.seeds)]
         known = [row for side in sides[:2] for kind in kinds for row in measure_known(side, kind, arguments.seeds)]
@@ -270,9 +261,7 @@ def main() -> None:
         "known": [asdict(row) for row in known],
     }
     page = markdown(document)
-    (RESULTS / "few_shot.md").write_text(page, encoding="utf-8")
-    (RESULTS / "few_shot.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(page, end="")
+    publish("few_shot", document, page)
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from layout import RESULTS
 from machine import describe_machine
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from publish import publish
 
 import clipedge
 from clipedge.calibration.scenes import labelled_pictures
@@ -210,10 +210,7 @@ def main() -> int:
     machine = describe_machine()
     page = markdown(rows, machine)
     document = {"machine": machine, "rows": [asdict(row) | {"within_gate": row.within_gate} for row in rows]}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "haswell.md").write_text(page, encoding="utf-8")
-    (RESULTS / "haswell.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(page, end="")
+    publish("haswell", document, page)
     return 0 if all(row.within_gate for row in rows) else 1
 
 

@@ -13,7 +13,6 @@ models. Writes results/int8_accuracy.md and .json beside this file, and prints t
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from layout import RESULTS
 from machine import describe_machine
 from numpy.typing import NDArray
+from publish import publish, target_lines
 from tqdm import tqdm
 
 import clipedge
@@ -252,9 +251,7 @@ def markdown(rows: list[Row], targets: list[Target], count: int, machine: dict[s
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
         *map(_cells, rows),
         "",
-        "| target | found | |",
-        "|---|---|---|",
-        *(f"| {item.text} | {item.found} | {'met' if item.met else '**not met**'} |" for item in targets),
+        *target_lines(map(asdict, targets)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -283,10 +280,7 @@ def main() -> None:
         "rows": [asdict(row) for row in rows],
         "targets": [asdict(item) for item in targets],
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "int8_accuracy.md").write_text(page, encoding="utf-8")
-    (RESULTS / "int8_accuracy.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(page, end="")
+    publish("int8_accuracy", document, page)
 
 
 if __name__ == "__main__":

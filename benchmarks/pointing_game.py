@@ -19,17 +19,15 @@ share that boxes have as results/pointing_game.md, with the figures beside it as
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from layout import RESULTS
 from machine import describe_machine
 from numpy.typing import NDArray
+from publish import demonstration_bundle, publish, target_lines
 
 import clipedge
 from clipedge.calibration.scenes import CLASS_NAMES, Rendered, render, sample_scene
@@ -158,8 +156,7 @@ def markdown(document: dict[str, Any]) -> str:
             f"| {row['variant']} | {row['bank']} | {mean:.1f} [{low:.1f}, {high:.1f}] "
             f"| {row['other']:.1f} | {row['box']:.1f} |"
         )
-    lines += ["", "| target | found | |", "|---|---|---|"]
-    lines += [f"| {t['text']} | {t['found']} | {'met' if t['met'] else '**not met**'} |" for t in document["targets"]]
+    lines += ["", *target_lines(document["targets"])]
     return "\n".join(lines) + "\n"
 
 
@@ -171,12 +168,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=SHARE, help="of the highest value, that boxes are cut at")
     parser.add_argument("--bundle", type=Path, help="the demonstration model in fp32 and int8, exported with --dense")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        bundle = arguments.bundle or Path(scratch) / "demo"
-        if arguments.bundle is None:
-            from clipedge.export import export
-
-            export(None, bundle, precision=("int8", "fp32"), target="x86", dense=True)
+    with demonstration_bundle(arguments.bundle, dense=True) as bundle:
         chance, rows = measure(bundle, arguments.split, arguments.scenes, arguments.share)
     document = {
         "machine": describe_machine(),
@@ -188,9 +180,9 @@ def main() -> None:
     }
     page = markdown(document)
     if arguments.split == "test" and arguments.share == SHARE:
-        (RESULTS / "pointing_game.md").write_text(page, encoding="utf-8")
-        (RESULTS / "pointing_game.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(page, end="")
+        publish("pointing_game", document, page)
+    else:
+        print(page, end="")
 
 
 if __name__ == "__main__":

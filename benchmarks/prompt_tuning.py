@@ -18,16 +18,14 @@ former.
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from layout import RESULTS
 from machine import describe_machine
 from numpy.typing import NDArray
+from publish import demonstration_bundle, publish, target_lines
 
 import clipedge
 from clipedge.calibration.scenes import CLASSES, SHAPES, labelled_pictures, render, scene_of
@@ -247,9 +245,7 @@ def markdown(document: dict[str, Any]) -> str:
         "|---|---|---|---:|---:|---:|---:|---:|---:|",
         *(_line(row) for row in document["rows"]),
         "",
-        "| target | found | |",
-        "|---|---|---|",
-        *(f"| {t['text']} | {t['found']} | {'met' if t['met'] else '**not met**'} |" for t in document["targets"]),
+        *target_lines(document["targets"]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -271,12 +267,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5, help="draws of pictures (default 5)")
     parser.add_argument("--bundle", type=Path, help="the demonstration model in fp32 and int8 (default: export it)")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        bundle = arguments.bundle or Path(scratch) / "demo"
-        if arguments.bundle is None:
-            from clipedge.export import export
-
-            export(None, bundle, precision=("int8", "fp32"), target="x86")
+    with demonstration_bundle(arguments.bundle) as bundle:
         sides, sets = make_sides(bundle), label_sets()
         draws = arguments.draws
         rows = [row for side in sides for title, labels in sets.items() for row in measure(side, title, labels, draws)]
@@ -289,9 +280,7 @@ def main() -> None:
         "targets": judge(rows),
     }
     page = markdown(document)
-    (RESULTS / "prompt_tuning.md").write_text(page, encoding="utf-8")
-    (RESULTS / "prompt_tuning.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(page, end="")
+    publish("prompt_tuning", document, page)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from layout import BUILD, REPOSITORY, RESULTS
+from layout import BUILD, REPOSITORY
 from machine import describe_machine
+from publish import publish, target_lines
 from retrieval_data import KINDS, make_data, mean_cosine
 
 ENGINES = {
@@ -133,8 +134,6 @@ def markdown(document: Mapping[str, Any]) -> str:
             cells += [format(kind["median_ms"], ".2f") for kind in (pictures, texts)]
             cells += [f"{found['first_answer_s']:.2f}", f"{found['resident_mb']:.0f} ({found['of_files_mb']:.0f})"]
             lines.append(f"| {' | '.join(cells)} | {found['build_s']:.0f} |")
-    verdicts = {True: "met", False: "**not met**"}
-    targets = [f"| {item['text']} | {item['found']} | {verdicts[item['met']]} |" for item in document["targets"]]
     lines += [
         "",
         f"Built on {machine['cores']} cores; the graph's seconds come on top of those of the exact index.",
@@ -142,7 +141,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         "of two with a recall of 0.98 for pictures. It holds float32 vectors in memory, ClipEdge int8 ones in a mapped",
         "file.",
     ]
-    return "\n".join([*lines, "", "| target | found | |", "|---|---:|---|", *targets, ""])
+    return "\n".join([*lines, "", *target_lines(document["targets"]), ""])
 
 
 def main() -> None:
@@ -162,9 +161,7 @@ def main() -> None:
         "targets": judge(results),
     }
     page = markdown(document)
-    (RESULTS / "retrieval.md").write_text(page, encoding="utf-8")
-    (RESULTS / "retrieval.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    print(page, end="")
+    publish("retrieval", document, page)
 
 
 if __name__ == "__main__":

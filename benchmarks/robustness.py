@@ -12,7 +12,6 @@ results/robustness.md, .json and .html (the page of --report) beside this file, 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from typing import Any
 
 from layout import RESULTS
 from machine import describe_machine
+from publish import demonstration_bundle, publish
 from tqdm import tqdm
 
 import clipedge
@@ -120,20 +120,13 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=2400, help="how many (default 2400)")
     parser.add_argument("--bundle", type=Path, help="the demonstration model in fp32 and int8 (default: export it)")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        bundle = arguments.bundle or Path(scratch) / "demo"
-        if arguments.bundle is None:
-            from clipedge.export import export
-
-            export(None, bundle, precision=("int8", "fp32"), target="x86")
+    with demonstration_bundle(arguments.bundle) as bundle, tempfile.TemporaryDirectory() as scratch:
         found = measure(bundle, arguments.scenes, Path(scratch) / "scenes")
     machine = describe_machine()
     page = markdown(found, machine)
     document = {"machine": machine, **asdict(found)}
-    (RESULTS / "robustness.md").write_text(page, encoding="utf-8")
-    (RESULTS / "robustness.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    publish("robustness", document, page)
     write_page(eval_page("rendered scenes", found), RESULTS / "robustness.html")
-    print(page, end="")
 
 
 if __name__ == "__main__":
