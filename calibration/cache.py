@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from clipedge.calibration.calibrate import Calibration, LayerCalibration
 from clipedge.calibration.observers import Range
 from clipedge.errors import UsageError
+from clipedge.whole import write_whole
 
 __all__ = ["CalibrationCache", "cache_facts", "cache_lines", "load_cache", "save_cache"]
 
@@ -39,9 +40,7 @@ def save_cache(path: str | os.PathLike[str], cache: CalibrationCache) -> None:
         prefix = f"{target}.{tower}"
         tensors |= {f"{prefix}.shift.{name}": layer.shift for name, layer in calibration.layers.items()}
         tensors |= {f"{prefix}.scale.{place}": scale for place, scale in calibration.scales.items()}
-    partial = Path(path).with_name(f".{Path(path).name}.partial")
-    partial.write_bytes(save(tensors, {KEY: json.dumps(cache_facts(cache))}))
-    partial.replace(path)
+    write_whole(Path(path), save(tensors, {KEY: json.dumps(cache_facts(cache))}))
 
 
 def load_cache(path: str | os.PathLike[str]) -> CalibrationCache:

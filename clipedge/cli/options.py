@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import PIL.Image
@@ -11,6 +10,7 @@ import PIL.Image
 from clipedge.errors import UsageError
 from clipedge.model import Clip, load
 from clipedge.prompts.bank import PromptBank
+from clipedge.whole import whole_file
 
 __all__ = [
     "add_engine_options",
@@ -124,14 +124,11 @@ def check_page(file: str | None) -> None:
 def save_sheet(sheet: PIL.Image.Image, file: str, option: str = "--sheet") -> None:
     """Write what ``option`` asked for; an earlier file is replaced in one step."""
     path = Path(file)
-    staging = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        sheet.save(staging)
-        staging.replace(path)
+        with whole_file(path) as staging:
+            sheet.save(staging)
     except ValueError:
         raise UsageError(f"{option} {file}: the name has to end in .png or .jpg") from None
-    finally:
-        staging.unlink(missing_ok=True)
 
 
 def _is_file(path: Path) -> bool:

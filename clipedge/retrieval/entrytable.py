@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from clipedge.errors import BundleError
 from clipedge.retrieval.entrylog import Metadata
+from clipedge.whole import whole_file
 
 __all__ = ["EntryTable", "open_table", "write_table"]
 
@@ -119,8 +120,7 @@ def open_table(path: Path) -> EntryTable | None:
 def write_table(path: Path, entries: Iterable[tuple[str, Metadata] | None]) -> None:
     """Write the table of rows: each its key and metadata, or None for a dead one. It appears whole or not."""
     offsets, hashes, places = array("Q", [0]), array("Q"), array("Q")
-    staging = path.with_name(f".{path.name}.staging")
-    with staging.open("wb") as file:
+    with whole_file(path) as staging, staging.open("wb") as file:
         file.write(bytes(_TEXTS))
         for row, entry in enumerate(entries):
             size = 0
@@ -141,9 +141,6 @@ def write_table(path: Path, entries: Iterable[tuple[str, Metadata] | None]) -> N
         header = _HEADER.pack(MAGIC, len(live), len(places), offsets[-1], *checks)
         file.seek(0)
         file.write(header + _CHECK.pack(zlib.crc32(header)))
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
 
 
 def _hash(key: str) -> int:

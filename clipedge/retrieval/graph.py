@@ -23,6 +23,7 @@ from clipedge.errors import BundleError, MissingDependencyError
 from clipedge.parallel import cores
 from clipedge.retrieval.nearest import Found, Ranking, merged, nearest, rescored
 from clipedge.retrieval.segments import Vectors
+from clipedge.whole import whole_file
 
 __all__ = ["AUTOMATIC_ROWS", "build_graph", "has_graph", "has_usearch", "nearest_by_graph", "open_graph"]
 
@@ -65,11 +66,8 @@ def build_graph(
         some = rows[start : start + BLOCK_ROWS]
         graph.add(some.astype(np.uint64), _as_int8(vectors.take(some)), threads=cores())
         progress(start + len(some), len(rows))
-    staging = path.with_name(f".{path.name}.staging")
-    graph.save(os.fspath(staging))
-    with staging.open("rb") as file:
-        os.fsync(file.fileno())
-    staging.replace(path)
+    with whole_file(path) as staging:
+        graph.save(os.fspath(staging))
     return path.stat().st_size
 
 

@@ -64,7 +64,7 @@ class IndexManifest:
                 if path.stem.split("-")[1] != str(self.generation):
                     path.unlink()
         derived = {self.graph_path(folder), self.table_path(folder)}
-        for pattern in ("graph-*.usearch", "entries-*.table", ".graph-*.staging", ".entries-*.staging"):
+        for pattern in ("graph-*.usearch", "entries-*.table", ".graph-*", ".entries-*"):
             for path in set(folder.glob(pattern)) - derived:
                 path.unlink()
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy.typing as npt
 from clipedge.errors import MissingDependencyError, UsageError
 from clipedge.retrieval.entrylog import Metadata
 from clipedge.retrieval.index import Index
+from clipedge.whole import whole_file
 
 __all__ = ["write_parquet"]
 
@@ -48,25 +48,18 @@ def write_parquet(
         ],
         {"clipedge.space_id": index.manifest.space_id},
     )
-    staging = path.with_name(f".{path.name}.{os.getpid()}.staging")
+    # Without dictionaries: vectors do not repeat. Compressed: of what was float16, half of the bits are zero.
+    settings = {"compression": "zstd", "use_dictionary": False}
     done = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with staging.open("wb") as file:
-            # Without dictionaries: vectors do not repeat. Compressed: of what was float16, half of the bits are zero.
-            with parquet.ParquetWriter(file, schema, compression="zstd", use_dictionary=False) as writer:
-                for entries, vectors in index.batches(GROUP_ROWS):
-                    writer.write_batch(_batch(arrow, schema, entries, vectors))
-                    done += len(entries)
-                    progress(done, len(index))
-            file.flush()
-            os.fsync(file.fileno())
-        staging.replace(path)
+        with whole_file(path) as staging, parquet.ParquetWriter(staging, schema, **settings) as writer:
+            for entries, vectors in index.batches(GROUP_ROWS):
+                writer.write_batch(_batch(arrow, schema, entries, vectors))
+                done += len(entries)
+                progress(done, len(index))
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror or error}); name a file that can be") from None
-    finally:
-        with suppress(OSError):  # where it could not be made it cannot be removed
-            staging.unlink(missing_ok=True)
     return done
 
 
