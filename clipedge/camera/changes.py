@@ -22,7 +22,7 @@ from clipedge.images.frames import Frame, channel_views
 
 __all__ = ["CHANGED", "Glance", "difference", "glance"]
 
-CHANGED = 6.0  # in byte values, of 255: what differs by more is another picture
+CHANGED = 8.0  # in byte values, of 255: what differs by more is another picture
 CELLS, SAMPLES = 16, 4  # on a side
 
 

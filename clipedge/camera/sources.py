@@ -2,7 +2,7 @@
 
 A folder needs nothing but this package; the others are read by OpenCV (the extra ``camera``). Timestamps are seconds
 from the first frame: of a folder by the rate that the caller gives, of a video file by the positions that the file
-gives its frames, of a camera by this machine's monotonic clock when the frame was there.
+gives its frames, of a camera by this machine's clock (perf_counter) when the frame was there.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _live_frames(capture: Any, name: str) -> Frames:
             delivered, array = capture.read()
             if not delivered:
                 raise ClipEdgeError(f"{name} delivers no more frames; check it, and start again")
-            now = time.monotonic()
+            now = time.perf_counter()
             start = now if start is None else start
             yield now - start, Frame.from_bgr(array)
     finally:
