@@ -1,6 +1,6 @@
 """The preprocessing of libclipedge beside Pillow's and the Python runtime's: camera frames to a CLIP's 224 pixels.
 
-    python benchmarks/c_preprocessing.py [--repeats 60] [--compiler g++]
+    python benchmarks/c_preprocessing.py [--repeats 30] [--compiler g++]
 
 Frames of noise in every format that libclipedge takes. "Pillow" is resize and crop of the same picture, already in
 Pillow's memory as RGB: neither the conversion from the format nor the copy into Pillow is counted. The others begin
@@ -159,7 +159,7 @@ def _line(row: dict[str, Any]) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=60, help="of each way (default 60)")
+    parser.add_argument("--repeats", type=int, default=30, help="of each way (default 30)")
     parser.add_argument("--compiler", default="g++", help="default g++")
     arguments = parser.parse_args()
     version = subprocess.run([arguments.compiler, "--version"], capture_output=True, text=True, check=True).stdout

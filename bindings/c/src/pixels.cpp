@@ -26,6 +26,8 @@ namespace {
 constexpr std::int64_t max_pixels = 178'956'970;  // as in clipedge/images/pixels.py: where Pillow gives up
 constexpr std::int32_t max_side = 65'535;
 constexpr std::int32_t max_size = 8192;  // of the manifest's sizes
+constexpr std::size_t strip_pixels = 64;
+static_assert(strip_pixels % 2 == 0 && 3 * strip_pixels % block == 0, "strips of whole chroma samples and blocks");
 
 // The size that a picture is resized to, and what is then cut out of it; that may reach beyond the picture.
 struct Fit {
@@ -89,8 +91,9 @@ void check(const Preprocessing& how) {
 
 // Half of what is cut off, rounded as the model's own preprocessing does.
 std::int32_t crop_start(std::int32_t surplus, CropOffset offset) {
-    const std::int32_t half = (surplus - (surplus % 2 != 0 && surplus < 0)) / 2;  // rounded down
-    return offset == CropOffset::half_even && surplus % 2 != 0 && half % 2 != 0 ? half + 1 : half;
+    const bool odd = surplus % 2 != 0;
+    const std::int32_t half = odd && surplus < 0 ? (surplus - 1) / 2 : surplus / 2;  // rounded down
+    return offset == CropOffset::half_even && odd && half % 2 != 0 ? half + 1 : half;
 }
 
 Fit plan(const Image& image, const Preprocessing& how) {
@@ -138,20 +141,28 @@ void rows_first(const Columns& columns, Span rows, Span read, Scratch::Buffers& 
         }
         resize_rows(*buffers.kernels, in, buffers.across, read, buffers.strip, out);
     }
-    resize_columns(*buffers.kernels, buffers.between, rows.first, buffers.down, buffers.resized);
+    resize_columns(*buffers.kernels, buffers.between, rows.first, buffers.down, buffers.resized, 0);
 }
 
+// In strips of columns, so that a large picture is never all in memory as RGB.
 void columns_first(const Columns& columns, Span rows, Span read, Scratch::Buffers& buffers) {
-    const std::size_t count = static_cast<std::size_t>(rows.end - rows.first), pixels = columns.right - columns.left;
-    buffers.converted.reserve(count, pixels);
-    buffers.between.reserve(buffers.down.first.size(), pixels);
-    for (std::size_t row = 0; row < count; ++row) {
-        std::uint8_t* into = buffers.converted.at(row);
-        const std::uint8_t* rgb = rgb_row(columns, rows.first + static_cast<std::int32_t>(row), into);
-        if (rgb != into) std::memcpy(into, rgb, 3 * pixels);
+    const std::size_t count = static_cast<std::size_t>(rows.end - rows.first), outputs = buffers.down.first.size();
+    buffers.between.reserve(outputs, columns.right - columns.left);
+    for (std::size_t left = columns.left; left < columns.right; left += strip_pixels) {
+        const Columns strip{columns.image, left, std::min(left + strip_pixels, columns.right), columns.kernels,
+                            columns.colours};
+        const std::size_t pixels = strip.right - strip.left;
+        prepare(strip);
+        buffers.converted.reserve(count, pixels);
+        for (std::size_t row = 0; row < count; ++row) {
+            std::uint8_t* into = buffers.converted.at(row);
+            const std::uint8_t* rgb = rgb_row(strip, rows.first + static_cast<std::int32_t>(row), into);
+            if (rgb != into) std::memcpy(into, rgb, 3 * pixels);
+        }
+        resize_columns(*buffers.kernels, buffers.converted, rows.first, buffers.down, buffers.between,
+                       3 * (left - columns.left));
     }
-    resize_columns(*buffers.kernels, buffers.converted, rows.first, buffers.down, buffers.between);
-    for (std::size_t done = 0; done < buffers.down.first.size(); done += lanes) {
+    for (std::size_t done = 0; done < outputs; done += lanes) {
         const std::uint8_t* in[lanes];
         std::uint8_t* out[lanes];
         for (std::size_t lane = 0; lane < lanes; ++lane) {

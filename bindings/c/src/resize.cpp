@@ -24,11 +24,12 @@ void resize_rows(const Kernels& kernels, const std::uint8_t* const* rows, const 
     kernels.deinterleave(strip.out.data(), 3 * outputs, out);
 }
 
-void resize_columns(const Kernels& kernels, Rows& in, std::int32_t first, const Axis& axis, Rows& out) {
+void resize_columns(const Kernels& kernels, Rows& in, std::int32_t first, const Axis& axis, Rows& out,
+                    std::size_t offset) {
     for (std::size_t i = 0; i < axis.first.size(); ++i) {
         const std::uint8_t* from = in.at(static_cast<std::size_t>(axis.first[i] - first));
         const std::int32_t* weights = axis.weights.data() + i * axis.reach;
-        kernels.along_columns(from, in.stride, weights, axis.taps[i], in.stride / block, out.at(i));
+        kernels.along_columns(from, in.stride, weights, axis.taps[i], in.stride / block, out.at(i) + offset);
     }
 }
 

@@ -39,7 +39,9 @@ struct Strip {
 void resize_rows(const Kernels& kernels, const std::uint8_t* const* rows, const Axis& axis, Span read, Strip& strip,
                  std::uint8_t* const* out);
 
-// The pass along the columns: all outputs of the axis, from rows that begin with the axis's sample `first`.
-void resize_columns(const Kernels& kernels, Rows& in, std::int32_t first, const Axis& axis, Rows& out);
+// The pass along the columns: all outputs of the axis, from rows that begin with the axis's sample `first`, to the
+// bytes from `offset` on of the rows of `out`.
+void resize_columns(const Kernels& kernels, Rows& in, std::int32_t first, const Axis& axis, Rows& out,
+                    std::size_t offset);
 
 }  // namespace clipedge
