@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-half bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -44,6 +44,9 @@ bench-images: $(VENV)/.export  ## what the preprocessing modes cost, and what th
 
 bench-accuracy: $(VENV)/.export  ## what INT8 costs in accuracy: benchmarks/results/int8_accuracy.md, .json
 	$(BIN)/python benchmarks/int8_accuracy.py
+
+bench-half: $(VENV)/.export  ## half precision computed as such: benchmarks/results/half_precision.md, .json
+	$(BIN)/python benchmarks/half_precision.py
 
 bench-families: $(VENV)/.test  ## the same for a small ResNet and SigLIP, trained here: results/families_accuracy.md, .json
 	$(BIN)/python benchmarks/families_accuracy.py

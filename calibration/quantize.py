@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from clipedge.calibration.calibrate import Calibration, LayerCalibration
 from clipedge.calibration.convolutions import Convolution
@@ -26,13 +25,13 @@ from clipedge.calibration.equalize import fold_scales, smoothing_places
 from clipedge.calibration.layers import Layer, calibrated_layers
 from clipedge.calibration.linears import PATCH_EMBED, Linear, constants_of, linear_layers
 from clipedge.calibration.observers import Range
+from clipedge.calibration.patch_embed import PIXEL_OFFSET, added_constant, patch_shift
 from clipedge.calibration.pointwise import pointwise_as_linear
 from clipedge.calibration.rounding import Scheme, activation_parameters, quantize_weight
 
 __all__ = ["quantize"]
 
 TOKEN_EMBED = "embedding.lookup"
-PIXEL_OFFSET = 128  # a uint8 pixel minus this is an int8 without any rounding
 # Activation and its range -> its dequantized copy: one pair serves all layers that read the tensor with that range.
 Dequantized = dict[tuple[str, Range], str]
 MAX_BIAS = 2**30  # in int32, with as much room left for the products
@@ -146,9 +145,9 @@ def _quantize_patch_embed(
     """Pixels minus 128 as int8, which is exact. Every engine fuses this signed pair; a lone u8 DequantizeLinear not."""
     weight = graph.constants[layer.weight]
     rounded, scale = quantize_weight(weight, scheme.weight_limit)
-    name, rows = _added_constant(model, layer.name)
+    name, rows = added_constant(model, layer.name)
     constant = np.array(graph.constants[name])
-    constant[..., rows:, :] += _patch_shift(weight, rounded, scale, pixel_mean)
+    constant[..., rows:, :] += patch_shift(weight, rounded * scale.astype(np.float64), pixel_mean)
     graph.constants[name] = constant
 
     graph.constants["pixels.offset"] = np.array(PIXEL_OFFSET, np.float32)
@@ -156,39 +155,6 @@ def _quantize_patch_embed(
     pixels = graph.quantize_pair(moved, moved, np.float32(1), np.array(0, np.int8))
     output = next(node.output[0] for node in model.graph.node if node.name == layer.name)
     graph.add("MatMul", [pixels, graph.dequantized(layer.weight, rounded, scale, axis=1)], output, name=layer.name)
-
-
-def _patch_shift(
-    weight: npt.NDArray[np.float32],
-    rounded: npt.NDArray[np.int8],
-    scale: npt.NDArray[np.float32],
-    pixel_mean: Sequence[float],
-) -> npt.NDArray[np.float32]:
-    """What to add to the patch embedding's bias, (out,), when its weights are rounded and its pixels moved by 128.
-
-    The float bias holds -sum(W mean). With the rounded weights V it has to be -sum(V mean), or the rounding errors of
-    all pixels' common brightness add up; and V (x - 128) lacks 128 sum(V).
-    """
-    restored = rounded * scale.astype(np.float64)
-    mean = np.tile(np.asarray(pixel_mean, np.float64), len(weight) // len(pixel_mean))
-    return np.asarray(mean @ (weight - restored) + PIXEL_OFFSET * restored.sum(axis=0), np.float32)
-
-
-def _added_constant(model: onnx.ModelProto, layer: str) -> tuple[str, int]:
-    """The constant (1, tokens, width) that is added to the patch tokens, and how many of its rows come before them.
-
-    With a class token the patch tokens are padded by one row in front, and the constant's first row is that token's.
-    """
-    constants = {item.name: item for item in model.graph.initializer}
-    tensor = next(node.output[0] for node in model.graph.node if node.name == layer)
-    rows = 0
-    while True:
-        node = next(node for node in model.graph.node if tensor in node.input)
-        if node.op_type == "Add":
-            return next(name for name in node.input if name in constants), rows
-        if node.op_type == "Pad":
-            rows = int(numpy_helper.to_array(constants[node.input[1]])[1])
-        tensor = node.output[0]
 
 
 def _quantize_token_table(graph: Draft) -> None:

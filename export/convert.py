@@ -20,7 +20,7 @@ from clipedge.calibration.rounding import SCHEMES
 from clipedge.calibration.storage import save_model
 from clipedge.manifest import Precision, Target, TensorSpec, TowerName, Variant
 
-__all__ = ["SourceTower", "float_graph", "write_variant"]
+__all__ = ["SourceTower", "described", "float_graph", "write_variant"]
 
 Batches = Iterable[npt.NDArray[Any]]
 
@@ -62,22 +62,32 @@ def write_variant(
     calibration: Calibration | None,
     keep_float: Collection[str] = (),
 ) -> Variant:
-    """Write a tower's graph into ``folder`` and describe it for the manifest, not proven yet.
+    """Write a tower's graph in float32 or INT8 into ``folder`` and describe it for the manifest, not proven yet.
 
     INT8 needs a ``calibration`` for the target; the layers in ``keep_float`` stay in float.
     """
-    described: Target = "any"
     if precision == "fp32":
         files = save_model(graph, folder / f"{tower.name}.fp32.onnx")
-    else:
-        assert calibration is not None
-        described = target
-        quantized = quantize(graph, calibration, SCHEMES[target], tower.pixel_mean, keep_float)
-        files = save_model(quantized, folder / f"{tower.name}.int8.{target}.onnx")
+        return described(tower.name, graph, folder, files, precision, "any")
+    assert calibration is not None
+    quantized = quantize(graph, calibration, SCHEMES[target], tower.pixel_mean, keep_float)
+    files = save_model(quantized, folder / f"{tower.name}.int8.{target}.onnx")
+    return described(tower.name, graph, folder, files, precision, target)
+
+
+def described(
+    tower: TowerName,
+    graph: onnx.ModelProto,
+    folder: Path,
+    files: Sequence[str],
+    precision: Precision,
+    target: Target,
+) -> Variant:
+    """A graph that was written to ``files`` of ``folder``, for the manifest, not proven yet."""
     return Variant(
-        tower=tower.name,
+        tower=tower,
         precision=precision,
-        target=described,
+        target=target,
         files=tuple(file_entry(folder, name) for name in files),
         opset=next(item.version for item in graph.opset_import if item.domain in ("", "ai.onnx")),
         inputs=tuple(map(_tensor_spec, graph.graph.input)),

@@ -14,6 +14,7 @@ from clipedge.errors import GateError, UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, ModelSource, load_checkpoint
 from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.dense import check_dense, prepare_dense, prove_dense
+from clipedge.export.half import prove_half
 from clipedge.export.html import report_html
 from clipedge.export.layout import Layout, check_layout, to_huggingface
 from clipedge.export.material import Material, gather_material
@@ -24,7 +25,7 @@ from clipedge.export.report import Report
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.sources import image_source, text_source
 from clipedge.export.streams import PixelStream
-from clipedge.export.variants import Answers, PreparedTower, ProvenVariant, prepare, prove_variant
+from clipedge.export.variants import Answers, PreparedTower, ProvenTower, ProvenVariant, prepare, prove_variant
 from clipedge.export.verify import GATE
 from clipedge.manifest import Manifest, Precision, Target
 from clipedge.model import variant_name
@@ -32,7 +33,7 @@ from clipedge.prompts.bank import build_bank
 
 __all__ = ["PRECISIONS", "TARGETS", "export"]
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 TARGETS: tuple[Target, ...] = ("x86", "arm")
 MIN_PROOF = 2  # a mean has to be subtracted, and something has to be left
 
@@ -65,9 +66,11 @@ def export(
     calibrate, one third proves; classes give the accuracy), or "scenes". ``labels`` in ``templates`` become the prompt
     bank ``default``. ``text=False`` leaves the text tower out.
 
-    INT8 leaves a layer in float only if the proof fails without. ``max_drop``: how many points of zero-shot accuracy
-    the export may cost, in place of the gate's one; it takes labelled pictures. ``calibration_cache``: a file that
-    keeps the calibration; if it exists and has what is needed, no calibration picture is looked at. ``layout``
+    FP16 leaves in float32 what half precision cannot hold on the calibration pictures, and is proven in real half
+    precision, too. INT8 leaves a layer in float only if the proof fails without. ``max_drop``: how many points of
+    zero-shot accuracy the export may cost, in place of the gate's one; it takes labelled pictures.
+    ``calibration_cache``: a file that keeps the calibration; if it exists and has what is needed, INT8 looks at no
+    calibration picture. ``layout``
     "huggingface" writes a folder in the hub's conventions instead of a bundle (``clipedge.export.layout``).
     ``dense``: each variant also gets a graph of the pictures' patches, which heatmaps are made of
     (``clipedge.export.dense``).
@@ -108,7 +111,12 @@ def export(
             (folder / TOKENIZER_NAME).write_bytes(checkpoint.tokenizer_json)
         write_goldens(folder, towers | patches)
         answers = _answers(folder, checkpoint, material, proof, texts, towers)
-        proven = [prove_variant(towers, folder, *pair, calibrations, answers, gate) for pair in wanted]
+        proven = [
+            prove_half(towers, folder, calibrations, answers, gate)
+            if kind == "fp16"
+            else prove_variant(towers, folder, kind, place, calibrations, answers, gate)
+            for kind, place in wanted
+        ]
         for tower in patches.values():
             proven = [prove_dense(found, towers["image"], tower, folder, calibrations, gate) for found in proven]
         manifest = _write_manifest(folder, checkpoint, proven, calibrations.sha256)
@@ -135,7 +143,7 @@ def _warn_of_restrictions(checkpoint: Checkpoint) -> None:
 def _wanted_variants(
     precision: Precision | Sequence[Precision], target: Target | Sequence[Target]
 ) -> list[tuple[Precision, Target]]:
-    """Each precision for each target; a float32 graph serves every target."""
+    """Each precision for each target; a graph in float serves every target."""
     precisions = [precision] if isinstance(precision, str) else list(dict.fromkeys(precision))
     targets = [target] if isinstance(target, str) else list(dict.fromkeys(target))
     for what, found, choices in (("precision", precisions, PRECISIONS), ("target", targets, TARGETS)):
@@ -193,9 +201,10 @@ def _write_manifest(
     calibration_sha256: str | None,
 ) -> Manifest:
     variants = tuple(
-        dataclasses.replace(tower.variant, proof=variant_proof(tower.engine, tower.sides, tower.parity))
+        dataclasses.replace(tower.variant, proof=variant_proof(judged.engine, judged.sides, judged.parity))
         for variant in proven
         for tower in variant.towers.values()
+        for judged in [tower.half or tower]  # what half precision gives, no CPU engine shows
     )
     manifest = make_manifest(folder, checkpoint, variants, calibration_sha256)
     (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
@@ -222,8 +231,8 @@ def _reports(
                 model=checkpoint.name,
                 precision=image.variant.precision,
                 target=image.variant.target,
-                engine=f"{image.engine.name} {image.engine.version}",
-                calibration=calibrations.description if image.variant.precision == "int8" else None,
+                engine=_engine(image),
+                calibration=None if image.variant.precision == "fp32" else calibrations.description,
                 proof=proof.description,
                 unreadable=(*calibrations.unreadable, *proof.unreadable),
                 towers={
@@ -231,6 +240,7 @@ def _reports(
                         towers[name].source.module,
                         [folder / entry.path for entry in tower.variant.files],
                         tower.parity,
+                        tower.half.parity if tower.half else None,
                         before[name],
                         after[name],
                     )
@@ -240,9 +250,16 @@ def _reports(
                 failures=found.failures,
                 provenance=manifest.provenance,
                 layers=found.layers,
+                kept=found.kept,
             )
         )
     return dataclasses.replace(reports[0], also=tuple(reports[1:]))
+
+
+def _engine(tower: ProvenTower) -> str:
+    """In what a tower was proven; of half precision also what the engine makes of it."""
+    engine = f"{tower.engine.name} {tower.engine.version}"
+    return f"{engine} ({tower.engine.arithmetic})" if tower.half else engine
 
 
 def _write_reports(folder: Path, report: Report) -> None:

@@ -1,4 +1,4 @@
-"""The calibrations of an export: made when first asked for, or read from the cache of an earlier one."""
+"""The calibrations of an export: made when first asked for, or read from the cache of an earlier one. And ranges."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import onnx
 
 from clipedge.calibration.cache import CalibrationCache, load_cache, save_cache
 from clipedge.calibration.calibrate import Calibration, Observations, calibrate, observe_layers
+from clipedge.calibration.half.magnitudes import magnitudes
 from clipedge.calibration.rounding import SCHEMES
 from clipedge.errors import UsageError
 from clipedge.export.convert import SourceTower
@@ -50,6 +51,20 @@ class Calibrations:
                 self._check_pictures(source.name, target)
             self._found[key] = calibrate(graph, self._observed[source.name], SCHEMES[target])
         return self._found[key]
+
+    def magnitudes(self, source: SourceTower, graph: onnx.ModelProto) -> dict[str, float]:
+        """How large the tensors of a tower's float graph become on the calibration inputs.
+
+        Raises UsageError if the cache was made on other pictures: one set has to stand for the whole export.
+        """
+        self._used = True
+        found = magnitudes(graph, source.calibration)
+        if self._cached_sha256 and self._pictures.sha256 not in (None, self._cached_sha256):
+            raise UsageError(
+                f"{self._path} was made on other pictures than those given now, on which half precision is checked for "
+                "overflow; give it the same ones, or name another file"
+            )
+        return found
 
     @property
     def sha256(self) -> str | None:

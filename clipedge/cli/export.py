@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="the bundle's folder; replaced if it is one")
     parser.add_argument(
-        "--precision", default="int8", metavar="P[,P]", help="fp32, int8, or both: int8,fp32 (default: int8)"
+        "--precision",
+        default="int8",
+        metavar="P[,P]",
+        help="fp32, fp16 (for GPUs), int8, or several: int8,fp16 (default: int8)",
     )
     parser.add_argument(
         "--target",
