@@ -1,6 +1,6 @@
 """What half precision does to embeddings, computed as it is: the demonstration model and twins with outlier channels.
 
-    python benchmarks/half_precision.py [--scenes 500]
+    python benchmarks/half_precision.py [--scenes 200]
 
 Three forms of each tower are held against the float32 checkpoint in torch: the graph with every operation that may be
 in half precision in it (naive), the graph as `clipedge export --precision fp16` writes it, whose range was checked on
@@ -194,7 +194,7 @@ def _form(found: Form) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=500, help="how many (default 500)")
+    parser.add_argument("--scenes", type=int, default=200, help="how many (default 200)")
     count = parser.parse_args().scenes
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,6 +1,6 @@
 """``--precision fp16``: a variant in half precision, proven twice.
 
-CPU engines compute such a graph in float32, where nothing overflows. So the proof is a second one: the same graph in
+CPU engines compute such a graph in float32, where little overflows. So the proof is a second one: the same graph in
 real half precision (``clipedge.calibration.half.evaluate``), on the first of the proof inputs, since that is slow. Its
 figures are those that the manifest keeps. Nothing here has run on a GPU.
 """
@@ -20,6 +20,7 @@ from clipedge.calibration.half.evaluate import HalfEvaluator
 from clipedge.calibration.half.pixels import scaled_pixels
 from clipedge.calibration.half.plan import KeptOperation, operations_in_float32
 from clipedge.calibration.storage import save_model
+from clipedge.errors import BackendError
 from clipedge.export.convert import described
 from clipedge.export.proof import Embeddings
 from clipedge.export.ranges import Calibrations
@@ -48,7 +49,7 @@ def prove_half(
     """Write the variant into ``folder`` and prove it.
 
     Operations that half precision cannot hold on the calibration inputs stay in float32; if the proof fails all the
-    same, the variant has its failures.
+    same, the variant has its failures. Raises BackendError if a proof input overflows.
     """
     proven, kept = {}, []
     for name, tower in towers.items():
@@ -95,5 +96,16 @@ def _prove(tower: PreparedTower, folder: Path, variant: Variant, model: onnx.Mod
         if missing > 0:
             halves.append(evaluator(batch[:missing]))
             missing -= len(halves[-1])
+    _check_finite(variant.tower, np.concatenate(halves))
     half = compared(tower, variant, evaluator, np.concatenate(halves))
     return dataclasses.replace(compared(tower, variant, engine, np.concatenate(exported)), half=half)
+
+
+def _check_finite(tower: str, embeds: Embeddings) -> None:
+    """Raises BackendError for embeddings that are no numbers."""
+    finite = np.isfinite(embeds.reshape(len(embeds), -1)).all(axis=1)
+    if not finite.all():
+        raise BackendError(
+            f"the {tower} tower overflows in half precision on {(~finite).sum()} of {len(finite)} proof inputs, though "
+            "no calibration input comes near; calibrate on more pictures like those of the proof, or export in fp32"
+        )
