@@ -88,7 +88,8 @@ def towers(checkpoint: Path, count: int) -> Iterator[tuple[SourceTower, NDArray[
     )
     yield image_source(loaded, calibration, proof), scenes.labelled_pictures("test", count)[0]
     texts = SourceTexts(loaded)
-    yield text_source(texts, material), texts.tokenizer(material.proof_texts)
+    source = text_source(texts, material)
+    yield source, np.concatenate(list(source.proof))
 
 
 def measure(name: str, source: SourceTower, inputs: NDArray[Any], scratch: Path) -> Row:

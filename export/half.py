@@ -39,7 +39,7 @@ from clipedge.manifest import Variant
 __all__ = ["HALF_INPUTS", "half_failures", "prove_half", "prove_half_tower"]
 
 HALF_INPUTS = 128  # of the proof's, that are computed in real half precision
-# Half precision has eight times as many steps as INT8 has in all, so it has to come nearer.
+# Half precision rounds to a two-thousandth, so it has to come nearer than INT8 has to.
 MEDIAN_COSINE, P1_COSINE = 0.999, 0.99
 
 

@@ -3,8 +3,8 @@
 Engines on x86 compute such graphs in float32, OpenVINO from end to end and ONNX Runtime between nodes that only move
 values, and what overflows in half precision may look fine there. onnx's reference evaluator computes node by node in
 NumPy, whose float16 is rounded, and overflows, at every operation. Products, convolutions, averages and erf are
-computed in float32 by ONNX Runtime here and rounded once: so do tensor cores that accumulate in float32, so does NumPy's
-own product of halves, and it takes a fraction of the time.
+computed in float32 by ONNX Runtime here and rounded once: so do tensor cores that accumulate in float32, so does
+NumPy's own product of halves, and it takes a fraction of the time.
 """
 
 from __future__ import annotations
