@@ -147,7 +147,8 @@ def _quantize_patch_embed(
     rounded, scale = quantize_weight(weight, scheme.weight_limit)
     name, rows = added_constant(model, layer.name)
     constant = np.array(graph.constants[name])
-    constant[..., rows:, :] += patch_shift(weight, rounded * scale.astype(np.float64), pixel_mean)
+    restored = np.asarray(rounded * scale.astype(np.float64), np.float64)
+    constant[..., rows:, :] += patch_shift(weight, restored, pixel_mean)
     graph.constants[name] = constant
 
     graph.constants["pixels.offset"] = np.array(PIXEL_OFFSET, np.float32)

@@ -51,7 +51,8 @@ def prove_half(
     Operations that half precision cannot hold on the calibration inputs stay in float32; if the proof fails all the
     same, the variant has its failures. Raises BackendError if a proof input overflows.
     """
-    proven, kept = {}, []
+    proven: dict[str, ProvenTower] = {}
+    kept: list[KeptOperation] = []
     for name, tower in towers.items():
         proven[name], operations = prove_half_tower(tower, folder, calibrations)
         kept += operations
@@ -103,9 +104,9 @@ def _prove(tower: PreparedTower, folder: Path, variant: Variant, model: onnx.Mod
 
 def _check_finite(tower: str, embeds: Embeddings) -> None:
     """Raises BackendError for embeddings that are no numbers."""
-    finite = np.isfinite(embeds.reshape(len(embeds), -1)).all(axis=1)
-    if not finite.all():
+    lost = int((~np.isfinite(embeds.reshape(len(embeds), -1)).all(axis=1)).sum())
+    if lost:
         raise BackendError(
-            f"the {tower} tower overflows in half precision on {(~finite).sum()} of {len(finite)} proof inputs, though "
+            f"the {tower} tower overflows in half precision on {lost} of {len(embeds)} proof inputs, though "
             "no calibration input comes near; calibrate on more pictures like those of the proof, or export in fp32"
         )
