@@ -1,10 +1,10 @@
 """What half precision does to embeddings, computed as it is: the demonstration model and twins with outlier channels.
 
-    python benchmarks/half_precision.py [--scenes 200]
+    python benchmarks/half_precision.py [--scenes 100]
 
 Three forms of each tower are held against the float32 checkpoint in torch: the graph with every operation that may be
 in half precision in it (naive), the graph as `clipedge export --precision fp16` writes it, whose range was checked on
-256 calibration scenes, and the latter on ONNX Runtime, which on x86 computes in float32. The first two are computed in
+128 calibration scenes, and the latter on ONNX Runtime, which on x86 computes in float32. The first two are computed in
 real half precision by onnx's reference evaluator (calibration/half/evaluate.py). Pictures are rendered scenes of the
 split "test", texts the classes in the scenes' templates, and captions; calibration saw none of them. Nothing ran on a
 GPU. Writes results/half_precision.md and .json beside this file, and prints the former.
@@ -45,7 +45,7 @@ from clipedge.export.streams import PixelStream
 from clipedge.selftest import centred_cosines
 
 FACTORS = (300, 100_000)
-CALIBRATION = 256
+CALIBRATION = 128
 SIZE = 64  # the demonstration model's
 BATCH = 25
 NEEDED = 0.999
@@ -89,7 +89,7 @@ def towers(checkpoint: Path, count: int) -> Iterator[tuple[SourceTower, NDArray[
     yield image_source(loaded, calibration, proof), scenes.labelled_pictures("test", count)[0]
     texts = SourceTexts(loaded)
     source = text_source(texts, material)
-    yield source, np.concatenate(list(source.proof))
+    yield source, np.concatenate(list(source.proof))[:count]
 
 
 def measure(name: str, source: SourceTower, inputs: NDArray[Any], scratch: Path) -> Row:
@@ -164,7 +164,7 @@ def markdown(rows: list[Row], targets: list[dict[str, Any]], count: int, machine
     lines = [
         "# What half precision does to embeddings",
         "",
-        f"{count:,} rendered scenes, and texts. Median and first percentile of the centred cosine",
+        f"{count:,} rendered scenes, and as many texts. Median and first percentile of the centred cosine",
         "with the float32 checkpoint in torch; naive and as exported computed in real half precision by onnx's",
         f"reference evaluator, nothing on a GPU. {machine['cpu']}; {machine['date']}.",
         "",
@@ -195,7 +195,7 @@ def _form(found: Form) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=200, help="how many (default 200)")
+    parser.add_argument("--scenes", type=int, default=100, help="how many, and texts (default 100)")
     count = parser.parse_args().scenes
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
