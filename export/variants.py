@@ -24,7 +24,16 @@ from clipedge.export.verify import Gate, Parity, ZeroShot, compare_answers, comp
 from clipedge.manifest import Precision, Target, Variant
 from clipedge.prompts.bank import PromptBank
 
-__all__ = ["Answers", "PreparedTower", "ProvenTower", "ProvenVariant", "prepare", "prove_tower", "prove_variant"]
+__all__ = [
+    "Answers",
+    "PreparedTower",
+    "ProvenTower",
+    "ProvenVariant",
+    "prepare",
+    "prove_tower",
+    "prove_variant",
+    "zero_shot",
+]
 
 BACKEND = "onnxruntime"  # in which exports are proven, whatever else is installed
 COST_INPUTS = 4  # inputs on which the layers' effects on the embedding are compared
@@ -69,12 +78,14 @@ class ProvenTower:
 
 @dataclass(frozen=True, eq=False)
 class ProvenVariant:
-    """``failures`` are the lines in which the variant stays below the gate; ``layers`` are empty for float32."""
+    """``failures`` are the lines in which the variant stays below the gate; ``layers`` are empty for float32 and for
+    other quantizers than our own, which have what ours made ``beside`` them."""
 
     towers: dict[str, ProvenTower]
     zero_shot: ZeroShot | None
     failures: tuple[str, ...]
     layers: tuple[LayerProfile, ...]
+    beside: ProvenVariant | None = None
 
 
 def prepare(source: SourceTower, folder: Path) -> PreparedTower:
@@ -109,9 +120,9 @@ def prove_variant(
             if (name, kept) not in proven:
                 proven[name, kept] = prove_tower(tower, variant, folder)
             tried[name] = proven[name, kept]
-        zero_shot = _zero_shot(tried, answers)
-        failures = gate_failures({name: tower.parity for name, tower in tried.items()}, zero_shot, gate)
-        return ProvenVariant(tried, zero_shot, tuple(failures), ())
+        answered = zero_shot(tried, answers)
+        failures = gate_failures({name: tower.parity for name, tower in tried.items()}, answered, gate)
+        return ProvenVariant(tried, answered, tuple(failures), ())
 
     first = attempt({})
     profiles = _profiles(towers, found, target, costs_needed=bool(first.failures))
@@ -178,7 +189,7 @@ def prove_tower(tower: PreparedTower, variant: Variant, folder: Path) -> ProvenT
     return ProvenTower(variant, engine, sides, compare_embeddings(sides.source, sides.exported))
 
 
-def _zero_shot(towers: dict[str, ProvenTower], answers: Answers | None) -> ZeroShot | None:
+def zero_shot(towers: dict[str, ProvenTower], answers: Answers | None) -> ZeroShot | None:
     """Classify the proof pictures, each model with its own text tower if it was exported too."""
     if answers is None:
         return None
