@@ -9,7 +9,7 @@ the CPU with one input at a time.
 from __future__ import annotations
 
 import contextlib
-import sys
+import io
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -36,8 +36,9 @@ def quantize_with_modelopt(model: onnx.ModelProto, batches: Iterable[npt.NDArray
     with tempfile.TemporaryDirectory(prefix="clipedge-") as folder:
         path, result = Path(folder, "model.onnx"), Path(folder, "quantized.onnx")
         save_model(model, path)
+        said = io.StringIO()  # standard output is the report's, and progress is for terminals
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # standard output is the report's
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
                 quantize(
                     str(path),
                     quantize_mode="int8",
