@@ -28,6 +28,7 @@ __all__ = ["Clip", "load"]
 
 # Pictures (or texts) that go through an engine at once: enough to fill the cores, little enough memory for a board.
 BATCH = 16
+TENSORRT_HINT = ". Those for tensorrt are for NVIDIA GPUs; named, they also run here, slower, to check their answers"
 
 
 def load(
@@ -260,5 +261,6 @@ def choose_variant(bundle: Bundle, tower: TowerName, name: str | None) -> Varian
             f"{bundle.folder} has no {tower} tower {name or f'for this processor ({platform.machine()})'}; "
             f"there are: {', '.join(map(variant_name, variants))}; "
             + ("name one of them" if name else "export with --target, or name one with variant=")
+            + (TENSORRT_HINT if any(variant.target == "tensorrt" for variant in variants) else "")
         )
     return fitting[0]

@@ -78,7 +78,7 @@ def prove_dense(
     left in float stay so."""
     variant = found.towers["image"].variant
     if variant.precision == "fp16":
-        half, operations = prove_half_tower(dense, folder, calibrations)
+        half, operations = prove_half_tower(dense, folder, "any", calibrations)
         failures = gate_failures({"dense": half.parity}, None, gate) + half_failures({"dense": half}, gate)
         return replace(
             found,

@@ -19,22 +19,22 @@ from clipedge.calibration.half.convert import to_half
 from clipedge.calibration.half.evaluate import HalfEvaluator
 from clipedge.calibration.half.pixels import scaled_pixels
 from clipedge.calibration.half.plan import KeptOperation, operations_in_float32
-from clipedge.calibration.storage import save_model
 from clipedge.errors import BackendError
-from clipedge.export.convert import described
+from clipedge.export.convert import save_variant
 from clipedge.export.proof import Embeddings
 from clipedge.export.ranges import Calibrations
+from clipedge.export.tensorrt_rules import require_tensorrt
 from clipedge.export.variants import (
     BACKEND,
     Answers,
     PreparedTower,
     ProvenTower,
     ProvenVariant,
-    compare_zero_shot,
     compared,
+    zero_shot,
 )
 from clipedge.export.verify import Gate, gate_failures
-from clipedge.manifest import Variant
+from clipedge.manifest import Target, Variant
 
 __all__ = ["HALF_INPUTS", "half_failures", "prove_half", "prove_half_tower"]
 
@@ -44,22 +44,28 @@ MEDIAN_COSINE, P1_COSINE = 0.999, 0.99
 
 
 def prove_half(
-    towers: Mapping[str, PreparedTower], folder: Path, calibrations: Calibrations, answers: Answers | None, gate: Gate
+    towers: Mapping[str, PreparedTower],
+    folder: Path,
+    target: Target,
+    calibrations: Calibrations,
+    answers: Answers | None,
+    gate: Gate,
 ) -> ProvenVariant:
     """Write the variant into ``folder`` and prove it.
 
     Operations that half precision cannot hold on the calibration inputs stay in float32; if the proof fails all the
-    same, the variant has its failures. Raises BackendError if a proof input overflows.
+    same, the variant has its failures. Raises BackendError if a proof input overflows, and for a graph for TensorRT
+    that breaks its rules.
     """
     proven: dict[str, ProvenTower] = {}
     kept: list[KeptOperation] = []
     for name, tower in towers.items():
-        proven[name], operations = prove_half_tower(tower, folder, calibrations)
+        proven[name], operations = prove_half_tower(tower, folder, target, calibrations)
         kept += operations
-    zero_shot = compare_zero_shot(proven, answers)
-    failures = gate_failures({name: tower.parity for name, tower in proven.items()}, zero_shot, gate)
+    answered = zero_shot(proven, answers)
+    failures = gate_failures({name: tower.parity for name, tower in proven.items()}, answered, gate)
     failures += half_failures(proven, gate)
-    return ProvenVariant(proven, zero_shot, tuple(failures), (), tuple(kept))
+    return ProvenVariant(proven, answered, tuple(failures), kept=tuple(kept))
 
 
 def half_failures(proven: Mapping[str, ProvenTower], gate: Gate) -> list[str]:
@@ -74,7 +80,7 @@ def half_failures(proven: Mapping[str, ProvenTower], gate: Gate) -> list[str]:
 
 
 def prove_half_tower(
-    tower: PreparedTower, folder: Path, calibrations: Calibrations
+    tower: PreparedTower, folder: Path, target: Target, calibrations: Calibrations
 ) -> tuple[ProvenTower, tuple[KeptOperation, ...]]:
     """Write a tower into ``folder``, run it over the proof inputs, in the engine and in half precision; and what stays
     in float32 of it."""
@@ -82,8 +88,10 @@ def prove_half_tower(
     graph = scaled_pixels(tower.graph, source.pixel_mean)
     kept = operations_in_float32(source.name, graph, calibrations.magnitudes(source, graph))
     model = to_half(graph, [item.operation for item in kept])
-    files = save_model(model, folder / f"{source.name}.fp16.onnx")
-    return _prove(tower, folder, described(source.name, model, folder, files, "fp16", "any"), model), kept
+    path = folder / f"{source.name}.fp16.onnx"
+    if target == "tensorrt":
+        require_tensorrt(model, path.name)
+    return _prove(tower, folder, save_variant(source, model, path, "fp16", "any"), model), kept
 
 
 def _prove(tower: PreparedTower, folder: Path, variant: Variant, model: onnx.ModelProto) -> ProvenTower:

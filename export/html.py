@@ -9,7 +9,7 @@ from clipedge.calibration.sensitivity import LayerProfile
 from clipedge.drawing.page import escaped, figure, html_page, interval, percent, table
 from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.figures import EXPORTED, IN_FLOAT, SOURCE, cosine_figure, layer_figure, size_and_latency_figure
-from clipedge.export.report import Report, TowerReport
+from clipedge.export.report import Beside, Report, TowerReport
 from clipedge.export.verify import GATE, AnswerChange, Parity, ZeroShot
 
 __all__ = ["report_html"]
@@ -30,6 +30,7 @@ def report_html(report: Report) -> str:
         _verdict(report),
         _summary(report),
         *([_answers(report.zero_shot)] if report.zero_shot else []),
+        *([_beside(report, report.beside)] if report.beside else []),
         _cosines(report),
         *([_layers(report.layers)] if report.layers else []),
         *([_kept(report.kept)] if report.kept else []),
@@ -124,6 +125,25 @@ def _answers(zero_shot: ZeroShot) -> str:
             note = f'<p class="note">Not gated: that takes {GATE.min_pictures} labelled proof pictures.</p>'
     values = table(("", "value", "95 % interval"), rows)
     return f"<h2>Answers on {zero_shot.samples} pictures</h2>\n{values}\n{note}{_changes(zero_shot)}"
+
+
+def _beside(report: Report, other: Beside) -> str:
+    rows = [
+        (
+            f"{name} tower, {what}",
+            f"{getattr(report.towers[name].parity, field):.5f}",
+            f"{getattr(parity, field):.5f}",
+        )
+        for name, parity in other.parity.items()
+        for what, field in (
+            ("median centred cosine", "median_centred_cosine"),
+            ("1st percentile of it", "p1_centred_cosine"),
+        )
+    ]
+    if report.zero_shot and other.zero_shot:
+        rows.append(("same top-1", percent(report.zero_shot.agreement), percent(other.zero_shot.agreement)))
+    note = "" if not other.failures else f'<p class="note">{escaped(other.quantizer)} stays below the gate.</p>'
+    return f"<h2>Two quantizers</h2>\n{table(('quantized by', report.quantizer, other.quantizer), rows)}\n{note}"
 
 
 def _changes(zero_shot: ZeroShot) -> str:

@@ -14,7 +14,7 @@ from clipedge.export.checkpoints.licenses import License, find_license
 from clipedge.export.verify import GATE, Parity, ZeroShot
 from clipedge.manifest import Provenance
 
-__all__ = ["COSTLY_LAYERS", "Report", "TowerReport", "report_lines"]
+__all__ = ["COSTLY_LAYERS", "Beside", "Report", "TowerReport", "report_lines"]
 
 COSTLY_LAYERS = 5  # that are named when an export fails
 NAMED_OPERATIONS = 5  # that half precision left in float32; report.json has all
@@ -39,12 +39,23 @@ class TowerReport:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What another quantizer made of the same model, proven on the same inputs: parity by tower, and failures."""
+
+    quantizer: str
+    parity: dict[str, Parity]
+    zero_shot: ZeroShot | None
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """What an export is worth.
 
     ``unreadable`` has a line for each calibration and proof picture that was left out, ``failures`` are the lines in
     which the export stays below the gate, ``layers`` are the quantizable layers in graph order, and ``kept`` is what
-    half precision could not hold and left in float32.
+    half precision could not hold and left in float32. With another ``quantizer`` than our own, what ours would have
+    given is ``beside``.
     """
 
     model: str
@@ -60,6 +71,8 @@ class Report:
     provenance: Provenance
     layers: tuple[LayerProfile, ...] = ()
     kept: tuple[KeptOperation, ...] = ()
+    quantizer: str = "clipedge"
+    beside: Beside | None = None
     also: tuple[Report, ...] = ()
 
     @property
@@ -109,6 +122,8 @@ def report_lines(report: Report) -> list[str]:
         lines += _tower_lines(name, tower)
     if report.zero_shot:
         lines += _zero_shot_lines(report.zero_shot)
+    if report.beside:
+        lines += _beside_lines(report, report.beside)
     if kept := [layer for layer in report.layers if layer.in_float]:
         share = sum(layer.multiply_adds for layer in kept) / sum(layer.multiply_adds for layer in report.layers)
         names = ", ".join(f"{layer.tower} {layer.layer}" for layer in kept)
@@ -173,6 +188,23 @@ def _zero_shot_lines(zero_shot: ZeroShot) -> list[str]:
         )
         if zero_shot.samples < GATE.min_pictures:
             lines.append(f"    (not gated: that takes {GATE.min_pictures} labelled proof pictures)")
+    return lines
+
+
+def _beside_lines(report: Report, other: Beside) -> list[str]:
+    lines = ["", f"  {'quantized by':34}{report.quantizer:>12}{other.quantizer:>12}"]
+    for name, parity in other.parity.items():
+        found = report.towers[name].parity
+        lines += [
+            _row(f"{name} tower, centred, median", found.median_centred_cosine, parity.median_centred_cosine, ".5f"),
+            _row("    1st percentile", found.p1_centred_cosine, parity.p1_centred_cosine, ".5f"),
+        ]
+    if report.zero_shot and other.zero_shot:
+        agreement = 100 * report.zero_shot.agreement, 100 * other.zero_shot.agreement
+        lines.append(_row("same top-1 as the source (%)", *agreement, ".1f"))
+        if report.zero_shot.exported_accuracy is not None and other.zero_shot.exported_accuracy is not None:
+            accuracies = 100 * report.zero_shot.exported_accuracy, 100 * other.zero_shot.exported_accuracy
+            lines.append(_row("zero-shot top-1 (%)", *accuracies, ".2f"))
     return lines
 
 

@@ -31,11 +31,11 @@ __all__ = [
     "PreparedTower",
     "ProvenTower",
     "ProvenVariant",
-    "compare_zero_shot",
     "compared",
     "prepare",
     "prove_tower",
     "prove_variant",
+    "zero_shot",
 ]
 
 BACKEND = "onnxruntime"  # in which exports are proven, whatever else is installed
@@ -83,14 +83,17 @@ class ProvenTower:
 
 @dataclass(frozen=True, eq=False)
 class ProvenVariant:
-    """``failures`` are the lines in which the variant stays below the gate; ``layers`` are those of INT8, and ``kept``
-    what half precision left in float32."""
+    """``failures`` are the lines in which the variant stays below the gate; ``layers`` are empty for float and for
+    other quantizers than our own, which have what ours made ``beside`` them; ``kept`` is what half precision left in
+    float32.
+    """
 
     towers: dict[str, ProvenTower]
     zero_shot: ZeroShot | None
     failures: tuple[str, ...]
     layers: tuple[LayerProfile, ...] = ()
     kept: tuple[KeptOperation, ...] = ()
+    beside: ProvenVariant | None = None
 
 
 def prepare(source: SourceTower, folder: Path) -> PreparedTower:
@@ -125,9 +128,9 @@ def prove_variant(
             if (name, kept) not in proven:
                 proven[name, kept] = prove_tower(tower, variant, folder)
             tried[name] = proven[name, kept]
-        zero_shot = compare_zero_shot(tried, answers)
-        failures = gate_failures({name: tower.parity for name, tower in tried.items()}, zero_shot, gate)
-        return ProvenVariant(tried, zero_shot, tuple(failures))
+        answered = zero_shot(tried, answers)
+        failures = gate_failures({name: tower.parity for name, tower in tried.items()}, answered, gate)
+        return ProvenVariant(tried, answered, tuple(failures))
 
     first = attempt({})
     profiles = _profiles(towers, found, target, costs_needed=bool(first.failures))
@@ -197,7 +200,7 @@ def compared(tower: PreparedTower, variant: Variant, engine: Engine, exported: n
     return ProvenTower(variant, engine, sides, compare_embeddings(sides.source, sides.exported))
 
 
-def compare_zero_shot(towers: Mapping[str, ProvenTower], answers: Answers | None) -> ZeroShot | None:
+def zero_shot(towers: Mapping[str, ProvenTower], answers: Answers | None) -> ZeroShot | None:
     """Classify the proof pictures, each model with its own text tower if it was exported too."""
     if answers is None:
         return None

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from onnx import TensorProto
 
-from clipedge.calibration.storage import without_constants
+from clipedge.calibration.tensors import inferred
 from clipedge.errors import CheckpointError
 
 __all__ = ["LARGEST", "SMALLEST", "float_tensors", "loses_channels"]
@@ -18,7 +18,6 @@ LARGEST = 65504.0  # of all halves
 SMALLEST = 2.0**-14  # of the normal ones; below it they have fewer and fewer digits, and end at 2^-24
 # Of a channel's weights, relative: rounding normal halves leaves an eighth of this.
 LOSS = 2.0**-8
-SHAPE_BYTES = 1024  # constants up to this size may be shapes, which decide about other shapes
 
 
 def float_tensors(model: onnx.ModelProto) -> frozenset[str]:
@@ -26,19 +25,9 @@ def float_tensors(model: onnx.ModelProto) -> frozenset[str]:
 
     Raises CheckpointError for a graph whose types do not follow from its inputs.
     """
-    light = without_constants(model)
-    for constant in model.graph.initializer:
-        if constant.ByteSize() <= SHAPE_BYTES:
-            light.graph.initializer.append(constant)
-        else:
-            light.graph.input.append(
-                helper.make_tensor_value_info(constant.name, constant.data_type, list(constant.dims))
-            )
-    graph = shape_inference.infer_shapes(light).graph
-    values = (*graph.input, *graph.value_info, *graph.output)
-    types = {value.name: value.type.tensor_type.elem_type for value in values}
-    types |= {constant.name: constant.data_type for constant in graph.initializer}
-    unknown = [name for node in graph.node for name in node.output if name and not types.get(name)]
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred(model)}
+    types |= {constant.name: constant.data_type for constant in model.graph.initializer}
+    unknown = [name for node in model.graph.node for name in node.output if name and not types.get(name)]
     if unknown:
         raise CheckpointError(
             f"the type of {unknown[0]} does not follow from the graph's inputs, so it cannot be converted to half "

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from clipedge.backends import EngineOptions, check_input, describe_arithmetic
 from clipedge.backends.cpu import has_half_products, products_saturate
 from clipedge.errors import BackendError, MissingDependencyError
-from clipedge.manifest import Precision, Target, Variant
+from clipedge.manifest import Target, Variant
 
 try:
     import onnxruntime
@@ -35,7 +35,7 @@ class OnnxRuntimeEngine:
     def __init__(self, path: Path, variant: Variant, options: EngineOptions) -> None:
         self._variant = variant
         self._output = variant.outputs[0].name
-        self.arithmetic = describe_arithmetic(variant.precision, _arithmetic(variant.precision))
+        self.arithmetic = describe_arithmetic(variant.precision, _arithmetic(variant))
         provider = "CPUExecutionProvider"
         try:
             self._session = onnxruntime.InferenceSession(
@@ -88,12 +88,13 @@ def session_options(engine_options: EngineOptions | None = None, target: Target 
     return options
 
 
-def _arithmetic(precision: Precision) -> str:
+def _arithmetic(variant: Variant) -> str:
     """INT8 layers become MatMulIntegerToFloat, and float16 is widened (tests/runtime/test_executed.py); on ARM with
-    float16 products not everywhere, as ONNX Runtime's sources have it. There it has not been run."""
-    if precision == "fp16" and has_half_products():
+    float16 products not everywhere, as ONNX Runtime's sources have it. There it has not been run. Behind the float
+    biases of graphs for TensorRT no integer product is known here."""
+    if variant.precision == "fp16" and has_half_products():
         return "float16 and float32"
-    return "int8" if precision == "int8" else "float32"
+    return "int8" if variant.precision == "int8" and variant.target != "tensorrt" else "float32"
 
 
 def _first_line(error: Exception) -> str:
