@@ -140,7 +140,7 @@ def judge(rows: list[Row]) -> list[dict[str, Any]]:
     return [
         {
             "text": f"demonstration model in half precision: median centred cosine {NEEDED} or more",
-            "found": f"{min(demo):.5f}",
+            "found": f"{min(demo):.6f}",
             "met": min(demo) >= NEEDED,
         },
         {
@@ -150,7 +150,7 @@ def judge(rows: list[Row]) -> list[dict[str, Any]]:
         },
         {
             "text": f"{last[0].model} as exported: {NEEDED} or more",
-            "found": f"{min(least):.5f}",
+            "found": f"{min(least):.6f}",
             "met": min(least) >= NEEDED,
         },
     ]
@@ -189,7 +189,7 @@ def _cells(row: Row) -> str:
 def _form(found: Form) -> str:
     if found.median is None or found.p1 is None:
         return f"**overflows** ({100 - found.finite:.0f} %)"
-    return f"{found.median:.5f}, {found.p1:.5f}"
+    return f"{found.median:.6f}, {found.p1:.6f}"
 
 
 def main() -> None:

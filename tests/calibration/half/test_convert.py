@@ -19,6 +19,7 @@ from clipedge.calibration.half.plan import operations_in_float32
 from clipedge.calibration.quantize import quantize
 from clipedge.calibration.rounding import SCHEMES
 from clipedge.calibration.storage import cpu_session
+from clipedge.export.tensorrt_rules import broken_rules
 from clipedge.selftest import centred_cosines
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -73,6 +74,12 @@ def test_types_are_said_and_alike(family: Any) -> None:
     assert types[last.input[0]] == FLOAT
     weights = [item for item in model.graph.initializer if len(item.dims) > 1 and item.name.endswith("weight")]
     assert weights and {item.data_type for item in weights} == {HALF}
+
+
+def test_no_rule_of_tensorrts_is_broken_that_the_float32_graph_keeps(family: Any) -> None:
+    before, after = broken_rules(family.model), broken_rules(converted(family))
+    assert after == before
+    assert {finding.node for finding in after} <= {"node_Shape_0"}, "of bytes, which tracing asks for"
 
 
 def test_the_file_is_half_as_large(demo: Any) -> None:
