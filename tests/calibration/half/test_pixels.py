@@ -52,7 +52,7 @@ def test_common_brightness_costs_nothing(demo: Any) -> None:
     """On uniform pictures an error in the constant would show most: it is computed from the weights as rounded."""
     levels = np.array([0, 64, 128, 192, 255], np.uint8)
     uniform = np.broadcast_to(levels[:, None, None, None], (5, 64, 64, 3))
-    pixels = np.concatenate([demo.inputs, uniform])
+    pixels = np.concatenate([demo.inputs[:12], uniform])
     expected = demo.run(demo.model, pixels)
     found = HalfEvaluator(to_half(scaled_pixels(demo.model, demo.pixel_mean)))(pixels)
     assert centred_cosines(expected, found, expected.mean(axis=0)).min() > 0.999
