@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -48,8 +48,14 @@ bench-c-images: $(VENV)/.export  ## preprocessing in libclipedge beside Pillow: 
 bench-accuracy: $(VENV)/.export  ## what INT8 costs in accuracy: benchmarks/results/int8_accuracy.md, .json
 	$(BIN)/python benchmarks/int8_accuracy.py
 
+bench-half: $(VENV)/.export  ## half precision computed as such: benchmarks/results/half_precision.md, .json
+	$(BIN)/python benchmarks/half_precision.py
+
 bench-families: $(VENV)/.test  ## the same for a small ResNet and SigLIP, trained here: results/families_accuracy.md, .json
 	$(BIN)/python benchmarks/families_accuracy.py
+
+bench-tensorrt: $(VENV)/.test $(ORIGIN)/.installed  ## INT8 for TensorRT, ours and modelopt's: results/tensorrt_int8.md, .json
+	$(BIN)/python benchmarks/tensorrt_int8.py --modelopt $(ORIGIN)/bin/python
 
 bench-export: $(VENV)/.test  ## time and memory of an INT8 export: benchmarks/results/export_cost.md, .json
 	$(BIN)/python benchmarks/export_cost.py

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from machine import describe_machine
@@ -28,10 +28,16 @@ from publish import publish, target_lines
 from tqdm import tqdm
 
 import clipedge
+from clipedge import manifest
 from clipedge.calibration.scenes import CLASS_NAMES, TEMPLATES, labelled_pictures, write_folder
 from clipedge.export.verify import compare_answers
 from clipedge.parallel import cores
 from clipedge.selftest import centred_cosines
+
+if TYPE_CHECKING:  # the processes that render scenes take neither torch nor onnx
+    from onnx import ModelProto
+
+    from clipedge.export.convert import SourceTower
 
 FACTORS = (10, 50, 300)
 SIZE = 64  # the demonstration model's: no preprocessing is in the figures
@@ -40,6 +46,7 @@ BATCH = 100
 CALIBRATION_FOLDER = 768
 DEMO, MINMAX = "demonstration checkpoint", "plain min-max"
 MAX_DROP_DEMO, MAX_DROP_TWIN, MIN_COSINE = 0.3, 1.0, 0.995
+TITLE = "# What INT8 costs in accuracy"
 COLLAPSE = 10.0  # points from which a drop is called one
 
 Floats = NDArray[np.float32]
@@ -102,24 +109,54 @@ def source_side(checkpoint: Path | None) -> Side:
     return Side(source_encoder(build_image_tower(loaded)), label_embeds(SourceTexts(loaded).encode))
 
 
-def exported_pair(name: str, checkpoint: Path | None, source: Side, pictures: Path, output: Path) -> Pair:
+def exported_pair(
+    name: str,
+    checkpoint: Path | None,
+    source: Side,
+    pictures: Path,
+    output: Path,
+    target: manifest.Target = "x86",
+    method: str = "ClipEdge",
+    **options: Any,
+) -> Pair:
     """What the public export makes of a checkpoint, loaded as a device loads it; None is the demonstration one."""
     from clipedge.export import export
 
-    own = {} if checkpoint is None else {"calibration_data": pictures, "labels": CLASS_NAMES, "templates": TEMPLATES}
-    report = export(checkpoint, output, precision="int8", target="x86", **own)  # type: ignore[arg-type]
-    clip = clipedge.load(output, backend="onnxruntime")
+    if checkpoint is not None:
+        options |= {"calibration_data": pictures, "labels": CLASS_NAMES, "templates": TEMPLATES}
+    report = export(checkpoint, output, precision="int8", target=target, **options)
+    clip = clipedge.load(output, backend="onnxruntime", variant=f"int8.{target}")
     exported = Side(clip.image_engine, clip.prompt_bank(CLASS_NAMES, TEMPLATES).label_embeds)
     in_float = sum(layer.in_float for layer in report.layers)
-    return Pair(name, "ClipEdge", source, exported, in_float, len(report.layers))
+    return Pair(name, method, source, exported, in_float, len(report.layers))
 
 
-def minmax_pair(name: str, checkpoint: Path | None, source: Side, pictures: Path, folder: Path) -> Pair:
+def minmax_pair(
+    name: str, checkpoint: Path | None, source: Side, pictures: Path, folder: Path, target: manifest.Target = "x86"
+) -> Pair:
     """The same graphs with the ranges of a plain quantizer."""
-    from clipedge.backends import open_engine
     from clipedge.calibration.calibrate import minmax_calibration, observe_layers
+    from clipedge.export.convert import write_variant
+
+    layers = 0
+
+    def write(tower: SourceTower, graph: ModelProto) -> manifest.Variant:
+        nonlocal layers
+        calibration = minmax_calibration(graph, observe_layers(graph, tower.calibration, tower.weigh))
+        layers += len(calibration.layers)
+        return write_variant(tower, graph, folder, "int8", target, calibration)
+
+    exported = written_side(checkpoint, pictures, folder, write)
+    return Pair(name, MINMAX, source, exported, 0, layers)
+
+
+def written_side(
+    checkpoint: Path | None, pictures: Path, folder: Path, write: Callable[[SourceTower, ModelProto], manifest.Variant]
+) -> Side:
+    """Both towers of a checkpoint as ``write`` puts their float graphs into ``folder``, on ONNX Runtime."""
+    from clipedge.backends import open_engine
     from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
-    from clipedge.export.convert import float_graph, write_variant
+    from clipedge.export.convert import float_graph
     from clipedge.export.material import gather_material
     from clipedge.export.source_texts import SourceTexts
     from clipedge.export.sources import image_source, text_source
@@ -130,15 +167,11 @@ def minmax_pair(name: str, checkpoint: Path | None, source: Side, pictures: Path
     material = gather_material(loaded, "int8", pictures, CLASS_NAMES, TEMPLATES)
     streams = [PixelStream(some, loaded.preprocessing, "min-max") for some in (material.calibration, material.proof)]
     texts = SourceTexts(loaded)
-    engines, layers = {}, 0
+    engines = {}
     for tower in (image_source(loaded, *streams), text_source(texts, material)):
-        graph = float_graph(tower, folder)
-        calibration = minmax_calibration(graph, observe_layers(graph, tower.calibration, tower.weigh))
-        variant = write_variant(tower, graph, folder, "int8", "x86", calibration)
+        variant = write(tower, float_graph(tower, folder))
         engines[tower.name] = open_engine(folder / variant.files[0].path, variant, "onnxruntime")
-        layers += len(calibration.layers)
-    exported = Side(engines["image"], label_embeds(partial(texts.encode_with, engines["text"])))
-    return Pair(name, MINMAX, source, exported, 0, layers)
+    return Side(engines["image"], label_embeds(partial(texts.encode_with, engines["text"])))
 
 
 def label_embeds(encode_text: Any) -> Floats:
@@ -237,10 +270,10 @@ def judge(rows: list[Row]) -> list[Target]:
     return targets
 
 
-def markdown(rows: list[Row], targets: list[Target], count: int, machine: dict[str, Any]) -> str:
+def markdown(rows: list[Row], targets: list[Target], count: int, machine: dict[str, Any], title: str = TITLE) -> str:
     """The table, and what of the acceptance is met."""
     lines = [
-        "# What INT8 costs in accuracy",
+        title,
         "",
         f"{count:,} rendered scenes, {SIZE} x {SIZE}, {len(CLASS_NAMES)} classes, zero-shot top-1: the float32",
         "checkpoint in torch against INT8 in both towers on ONNX Runtime. The drop is paired, with its 95 % interval.",

@@ -68,7 +68,11 @@ def load_cache(path: str | os.PathLike[str]) -> CalibrationCache:
                     for name, facts in entry["layers"].items()
                 }
                 scales = {place: file.get_tensor(f"{prefix}.scale.{place}") for place in entry["places"]}
-                found[entry["target"], entry["tower"]] = Calibration(layers, scales)
+                attention = {
+                    name: tuple(Range(*map(float, ends)) for ends in ranges)
+                    for name, ranges in entry.get("attention", {}).items()
+                }
+                found[entry["target"], entry["tower"]] = Calibration(layers, scales, attention)
             return CalibrationCache(str(head["space_id"]), str(head["pictures_sha256"]), found)
     except UsageError:
         raise
@@ -87,6 +91,9 @@ def cache_facts(cache: CalibrationCache) -> dict[str, Any]:
             "tower": tower,
             "places": list(calibration.scales),
             "layers": {name: _facts(layer) for name, layer in calibration.layers.items()},
+            "attention": {
+                name: [[limits.low, limits.high] for limits in ranges] for name, ranges in calibration.attention.items()
+            },
         }
         for (target, tower), calibration in cache.calibrations.items()
     ]

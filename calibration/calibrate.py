@@ -7,18 +7,20 @@ bias takes up for free (Nagel et al. 2019, "Data-free quantization", arXiv 1906.
 
 A convolution is the product of its weights with the patches under its kernel, and is decided about in the same way.
 Its output is quantized with the range that the layers which read it found; where none does, with the least error.
+Where a target leaves outputs in float, the layers that read one still share a range: it is then quantized once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
+from clipedge.calibration.attention import attention_ranges, attentions
 from clipedge.calibration.convolutions import Convolution
 from clipedge.calibration.equalize import Smoothing, fold_scales, smoothing_places, smoothing_scale
 from clipedge.calibration.layers import Layer, calibrated_layers, readers_of
@@ -51,7 +53,7 @@ class LayerCalibration:
     ``limits`` is the range of its input (after smoothing), ``observer`` who proposed it, ``strength`` that of the
     smoothing (0: none). ``shift`` (out,) is added to the bias. ``snr_db`` is the signal-to-noise ratio of the layer's
     output after that correction, in dB; ``tokens`` how many rows it computes for one input. ``output`` is the range of
-    its output, of convolutions alone (behind the ReLU; not counted in ``snr_db``).
+    its output, of convolutions alone (behind the ReLU; not counted in ``snr_db``), None where that stays in float.
     """
 
     limits: Range
@@ -65,10 +67,15 @@ class LayerCalibration:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What ``quantize`` needs to know of a graph: its layers by name, and the smoothing scales by place."""
+    """What ``quantize`` needs to know of a graph: its layers by name, and the smoothing scales by place.
+
+    ``attention`` has the ranges of queries, keys, weights and values by the attention's output layer; it is empty where
+    attention stays in float.
+    """
 
     layers: Mapping[str, LayerCalibration]
     scales: Mapping[str, Floats]
+    attention: Mapping[str, tuple[Range, ...]] = field(default_factory=dict)
 
     def of(self, layer: str) -> LayerCalibration:
         """Raises UsageError for a layer that was not calibrated."""
@@ -90,10 +97,10 @@ class _Trial:
 
 
 def observe_layers(
-    model: onnx.ModelProto, batches: Iterable[npt.NDArray[Any]], weigh: WeighTokens
+    model: onnx.ModelProto, batches: Iterable[npt.NDArray[Any]], weigh: WeighTokens, attention: bool = False
 ) -> dict[Observable, Observation]:
-    """Observe what ``calibrate`` asks about, over a stream of input batches: the input of every layer, and the outputs
-    of convolutions that no layer reads.
+    """Observe what ``calibrate`` asks about, over a stream of input batches: the input of every layer, the outputs of
+    convolutions that no layer reads, and, if asked for, what goes into attention's products.
 
     The patch embedding needs nothing: its input is bytes. Raises UsageError if the stream is empty.
     """
@@ -101,11 +108,14 @@ def observe_layers(
     layers = calibrated_layers(model)
     watched = [layer.observed for layer in layers]
     watched += [layer.outcome for layer in _convolutions(layers) if not readers_of(model, layer.output, layers)]
+    if attention:
+        watched += [what for found in attentions(model) for what in found.observed]
     return observe(model, list(dict.fromkeys(watched)), batches, weigh)
 
 
-def calibrate(model: onnx.ModelProto, observed: Observations, scheme: Scheme) -> Calibration:
-    """Decide for every layer of a float graph; ``observed`` is what ``observe_layers`` saw of it."""
+def calibrate(model: onnx.ModelProto, observed: Observations, scheme: Scheme, attention: bool = False) -> Calibration:
+    """Decide for every layer of a float graph, and for its attention if asked for; ``observed`` is what
+    ``observe_layers`` saw of it."""
     model = pointwise_as_linear(model)
     layers, observations = calibrated_layers(model), dict(observed)
     constants = constants_of(model)
@@ -136,8 +146,10 @@ def calibrate(model: onnx.ModelProto, observed: Observations, scheme: Scheme) ->
             if found.limits != output:
                 trial = _trial(reader, observations, constants)
                 decided[reader.name] = _judged(trial, found.strength, scheme, "shared", output)
-        decided[layer.name] = replace(decided[layer.name], output=output)
-    return Calibration(decided, scales)
+        if not scheme.only_inputs:
+            decided[layer.name] = replace(decided[layer.name], output=output)
+    found = attentions(model) if attention else []
+    return Calibration(decided, scales, {item.out: attention_ranges(item, observed, scales) for item in found})
 
 
 def minmax_calibration(model: onnx.ModelProto, observed: Observations) -> Calibration:
@@ -238,7 +250,7 @@ def _proposals(trial: _Trial, scheme: Scheme, observers: Sequence[str]) -> dict[
 
 
 def _is_symmetric(seen: Observation, scheme: Scheme) -> bool:
-    return scheme.symmetric and bool(seen.low.min() < 0)
+    return scheme.is_symmetric(float(seen.low.min()))
 
 
 def _noise(trial: _Trial, weight: Floats, limits: Range, scheme: Scheme) -> float:

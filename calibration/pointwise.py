@@ -21,18 +21,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, shape_inference
+from onnx import helper
 
 from clipedge.calibration.drafts import Draft
 from clipedge.calibration.linears import constants_of
-from clipedge.calibration.storage import without_constants
+from clipedge.calibration.tensors import inferred
 
 __all__ = ["pointwise_as_linear"]
 
 TO_ROWS, TO_MAPS = [0, 2, 3, 1], [0, 3, 1, 2]
 # What is computed for each number alone, or, of two tensors, for each two numbers at the same place.
 ELEMENTWISE = frozenset({"Add", "Div", "Erf", "Mul", "Pow", "Relu", "Sigmoid", "Sub", "Tanh"})
-SHAPE_BYTES = 1024  # constants up to this size may be shapes, which decide about other shapes
 
 Grid = tuple[int, int, int]  # channels, height, width
 
@@ -144,16 +143,8 @@ def _is_number(constant: npt.NDArray[Any] | None) -> bool:
 
 def _grids(model: onnx.ModelProto) -> dict[str, Grid]:
     """The sizes of all tensors (batch, C, H, W) that are known."""
-    light = without_constants(model)
-    for constant in model.graph.initializer:
-        if constant.ByteSize() <= SHAPE_BYTES:
-            light.graph.initializer.append(constant)
-        else:
-            value = helper.make_tensor_value_info(constant.name, constant.data_type, list(constant.dims))
-            light.graph.input.append(value)
-    graph = shape_inference.infer_shapes(light, data_prop=True).graph
     grids = {}
-    for value in (*graph.input, *graph.value_info, *graph.output):
+    for value in inferred(model):
         sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         if len(sizes) == 4 and all(sizes[1:]):
             grids[value.name] = (sizes[1], sizes[2], sizes[3])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,23 +20,32 @@ Floats = npt.NDArray[np.float32]
 class Scheme:
     """How a target's kernels take their numbers.
 
-    Activations are ``dtype``. Their zero point is free or, if ``symmetric``, fixed: at zero, or for a tensor that is
-    never negative at the lowest integer, with which engines need no ReLU. Weights are int8, symmetric, and no larger
-    than ``weight_limit``.
+    Activations are ``dtype``. Their ``zero_point`` may be "any", or one of two: "zero or lowest", the latter for a
+    tensor that is never negative, with which engines need no ReLU; or always "zero". Weights are int8, symmetric, and
+    no larger than ``weight_limit``. ``only_inputs``: nothing but the layers' inputs and weights is in integers; biases,
+    the outputs of convolutions and token tables are in float.
     """
 
     dtype: type[np.uint8] | type[np.int8]
-    symmetric: bool
+    zero_point: Literal["any", "zero or lowest", "zero"]
     weight_limit: int
+    only_inputs: bool = False
+
+    def is_symmetric(self, lowest: float) -> bool:
+        """Whether a tensor whose lowest value that is has its zero point at zero."""
+        return self.zero_point == "zero" or (self.zero_point == "zero or lowest" and lowest < 0)
 
 
 # x86 multiplies unsigned by signed bytes. Before VNNI its instruction (vpmaddubsw) adds two such products in 16 bits
 # and saturates: 2 * 255 * 127 does not fit, 2 * 255 * 64 does. Weights of 7 bits make every x86 CPU, and every
 # engine on it, give the same answers with its fastest kernels. ARM's dot-product instructions take signed by signed
-# and add in 32 bits.
+# and add in 32 bits. So do NVIDIA's tensor cores; TensorRT knows int8 only with the zero point 0, and only between a
+# QuantizeLinear and a DequantizeLinear or in weights: there is no int32 bias, and no table to gather int8 from
+# (clipedge.export.tensorrt_rules). What a convolution's reader quantizes it fuses with the convolution itself.
 SCHEMES: Mapping[str, Scheme] = {
-    "x86": Scheme(np.uint8, symmetric=False, weight_limit=64),
-    "arm": Scheme(np.int8, symmetric=True, weight_limit=127),
+    "x86": Scheme(np.uint8, "any", weight_limit=64),
+    "arm": Scheme(np.int8, "zero or lowest", weight_limit=127),
+    "tensorrt": Scheme(np.int8, "zero", weight_limit=127, only_inputs=True),
 }
 
 
@@ -55,7 +64,7 @@ def restored_weight(weight: Floats, scheme: Scheme) -> Floats:
 
 def activation_parameters(limits: Range, scheme: Scheme) -> tuple[np.float32, npt.NDArray[Any]]:
     """Scale and zero point of a range: q = round(x / scale) + zero_point."""
-    if scheme.symmetric and limits.low < 0:
+    if scheme.is_symmetric(limits.low):
         bound = max(-limits.low, limits.high)
         return np.float32(bound / 127 or 1), np.array(0, scheme.dtype)
     scale = (limits.high - limits.low) / 255 or 1

@@ -26,6 +26,8 @@ from clipedge.text import DEFAULT_TEMPLATES, Tokenizer
 
 __all__ = ["Clip", "load"]
 
+TENSORRT_HINT = ". Those for tensorrt are for NVIDIA GPUs; named, they also run here, slower, to check their answers"
+
 
 def load(
     folder: str | os.PathLike[str],
@@ -266,5 +268,6 @@ def choose_variant(bundle: Bundle, tower: TowerName, name: str | None, backend: 
             f"{bundle.folder} has no {tower} tower {name or f'for {device}'}; "
             f"there are: {', '.join(map(variant_name, variants))}; "
             + ("name one of them" if name else "export with --target, or name one with variant=")
+            + (TENSORRT_HINT if any(variant.target == "tensorrt" for variant in variants) else "")
         )
     return fitting[0]

@@ -18,9 +18,10 @@ from clipedge.calibration.observe import WeighTokens
 from clipedge.calibration.quantize import quantize
 from clipedge.calibration.rounding import SCHEMES
 from clipedge.calibration.storage import save_model
+from clipedge.export.tensorrt_rules import require_tensorrt
 from clipedge.manifest import Precision, Target, TensorSpec, TowerName, Variant
 
-__all__ = ["SourceTower", "float_graph", "write_variant"]
+__all__ = ["SourceTower", "float_graph", "save_variant", "write_variant"]
 
 Batches = Iterable[npt.NDArray[Any]]
 
@@ -62,23 +63,32 @@ def write_variant(
     calibration: Calibration | None,
     keep_float: Collection[str] = (),
 ) -> Variant:
-    """Write a tower's graph into ``folder`` and describe it for the manifest, not proven yet.
+    """Write a tower's graph in float32 or INT8 into ``folder`` and describe it for the manifest, not proven yet.
 
-    INT8 needs a ``calibration`` for the target; the layers in ``keep_float`` stay in float.
+    INT8 needs a ``calibration`` for the target; the layers in ``keep_float`` stay in float. Raises BackendError for a
+    graph for TensorRT that breaks its rules (``clipedge.export.tensorrt_rules``), in any precision.
     """
     described: Target = "any"
-    if precision == "fp32":
-        files = save_model(graph, folder / f"{tower.name}.fp32.onnx")
-    else:
+    written, name = graph, f"{tower.name}.fp32.onnx"
+    if precision == "int8":
         assert calibration is not None
         described = target
-        quantized = quantize(graph, calibration, SCHEMES[target], tower.pixel_mean, keep_float)
-        files = save_model(quantized, folder / f"{tower.name}.int8.{target}.onnx")
+        written = quantize(graph, calibration, SCHEMES[target], tower.pixel_mean, keep_float)
+        name = f"{tower.name}.int8.{target}.onnx"
+    if target == "tensorrt":
+        require_tensorrt(written, name)
+    return save_variant(tower, written, folder / name, precision, described)
+
+
+def save_variant(
+    tower: SourceTower, graph: onnx.ModelProto, path: Path, precision: Precision, target: Target
+) -> Variant:
+    """Write a finished graph of a tower, and describe it for the manifest, not proven yet."""
     return Variant(
         tower=tower.name,
         precision=precision,
-        target=described,
-        files=tuple(file_entry(folder, name) for name in files),
+        target=target,
+        files=tuple(file_entry(path.parent, name) for name in save_model(graph, path)),
         opset=next(item.version for item in graph.opset_import if item.domain in ("", "ai.onnx")),
         inputs=tuple(map(_tensor_spec, graph.graph.input)),
         outputs=tuple(map(_tensor_spec, graph.graph.output)),

@@ -16,6 +16,7 @@ from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.checkpoints.configs import ImageConfig, VitConfig
 from clipedge.export.convert import write_variant
 from clipedge.export.graphs import write_dense_graph
+from clipedge.export.half import half_failures, prove_half_tower
 from clipedge.export.layout import Layout
 from clipedge.export.ranges import Calibrations
 from clipedge.export.towers import DenseTower, ImageTower, dense_tower
@@ -76,6 +77,15 @@ def prove_dense(
     """The variant with the patches' graph, written into ``folder`` and proven; layers that the proof of the image tower
     left in float stay so."""
     variant = found.towers["image"].variant
+    if variant.precision == "fp16":
+        half, operations = prove_half_tower(dense, folder, "any", calibrations)
+        failures = gate_failures({"dense": half.parity}, None, gate) + half_failures({"dense": half}, gate)
+        return replace(
+            found,
+            towers=found.towers | {"dense": half},
+            failures=(*found.failures, *failures),
+            kept=(*found.kept, *operations),
+        )
     calibration: Calibration | None = None
     kept: frozenset[str] = frozenset()
     if variant.precision == "int8":

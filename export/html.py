@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clipedge.calibration.half.plan import KeptOperation
 from clipedge.calibration.sensitivity import LayerProfile
 from clipedge.drawing.page import escaped, figure, html_page, interval, percent, table
 from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.figures import EXPORTED, IN_FLOAT, SOURCE, cosine_figure, layer_figure, size_and_latency_figure
-from clipedge.export.report import Report, TowerReport
-from clipedge.export.verify import GATE, AnswerChange, ZeroShot
+from clipedge.export.report import Beside, Report, TowerReport
+from clipedge.export.verify import GATE, AnswerChange, Parity, ZeroShot
 
 __all__ = ["report_html"]
 
@@ -29,8 +30,10 @@ def report_html(report: Report) -> str:
         _verdict(report),
         _summary(report),
         *([_answers(report.zero_shot)] if report.zero_shot else []),
+        *([_beside(report, report.beside)] if report.beside else []),
         _cosines(report),
         *([_layers(report.layers)] if report.layers else []),
+        *([_kept(report.kept)] if report.kept else []),
         _origin(report),
         *([_unreadable(report.unreadable)] if report.unreadable else []),
     ]
@@ -96,6 +99,15 @@ def _tower_rows(name: str, tower: TowerReport) -> list[tuple[str, ...]]:
         (f"{name} tower, median centred cosine", "", f"{parity.median_centred_cosine:.5f}", ""),
         (f"{name} tower, 1st percentile of it", "", f"{parity.p1_centred_cosine:.5f}", ""),
         (f"{name} tower, same nearest neighbour (%)", "", f"{100 * parity.neighbour_overlap:.1f}", ""),
+        *(_half_rows(name, tower.half_parity) if tower.half_parity else []),
+    ]
+
+
+def _half_rows(name: str, parity: Parity) -> list[tuple[str, ...]]:
+    title = f"{name} tower in real half precision ({parity.samples} inputs)"
+    return [
+        (f"{title}, median centred cosine", "", f"{parity.median_centred_cosine:.5f}", ""),
+        (f"{title}, 1st percentile of it", "", f"{parity.p1_centred_cosine:.5f}", ""),
     ]
 
 
@@ -113,6 +125,25 @@ def _answers(zero_shot: ZeroShot) -> str:
             note = f'<p class="note">Not gated: that takes {GATE.min_pictures} labelled proof pictures.</p>'
     values = table(("", "value", "95 % interval"), rows)
     return f"<h2>Answers on {zero_shot.samples} pictures</h2>\n{values}\n{note}{_changes(zero_shot)}"
+
+
+def _beside(report: Report, other: Beside) -> str:
+    rows = [
+        (
+            f"{name} tower, {what}",
+            f"{getattr(report.towers[name].parity, field):.5f}",
+            f"{getattr(parity, field):.5f}",
+        )
+        for name, parity in other.parity.items()
+        for what, field in (
+            ("median centred cosine", "median_centred_cosine"),
+            ("1st percentile of it", "p1_centred_cosine"),
+        )
+    ]
+    if report.zero_shot and other.zero_shot:
+        rows.append(("same top-1", percent(report.zero_shot.agreement), percent(other.zero_shot.agreement)))
+    note = "" if not other.failures else f'<p class="note">{escaped(other.quantizer)} stays below the gate.</p>'
+    return f"<h2>Two quantizers</h2>\n{table(('quantized by', report.quantizer, other.quantizer), rows)}\n{note}"
 
 
 def _changes(zero_shot: ZeroShot) -> str:
@@ -182,13 +213,19 @@ def _layers(layers: Sequence[LayerProfile]) -> str:
     return "<h2>Layer by layer</h2>\n" + note + "\n" + "\n".join(figures)
 
 
+def _kept(kept: Sequence[KeptOperation]) -> str:
+    rows = [(f"{item.tower}: {item.operation}", item.reason) for item in kept]
+    caption = f"{len(kept)} operations are left in float32, since half precision cannot hold them."
+    return "<h2>Left in float32</h2>\n" + table(("operation", "since"), rows, "words", caption)
+
+
 def _origin(report: Report) -> str:
     provenance = report.provenance
     rows = [
         ("source model", provenance.source_model),
         ("its licence", str(find_license(provenance.source_license))),
         ("SHA-256 of its weights", provenance.source_sha256),
-        ("calibrated on", report.calibration or "nothing: no ranges were measured"),
+        (report.calibration_verb, report.calibration or "nothing: no ranges were measured"),
         *([("SHA-256 of those pixels", provenance.calibration_sha256)] if provenance.calibration_sha256 else []),
         ("proven on", f"{report.proof}; never the calibration pictures"),
         ("proven in", report.engine),

@@ -14,17 +14,19 @@ from clipedge.errors import GateError, UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, ModelSource, load_checkpoint
 from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.dense import check_dense, prepare_dense, prove_dense
+from clipedge.export.half import prove_half
 from clipedge.export.html import report_html
 from clipedge.export.layout import Layout, check_layout, to_huggingface
 from clipedge.export.material import Material, gather_material
 from clipedge.export.package import TOKENIZER_NAME, carry_banks, make_manifest, write_goldens, write_model_card
 from clipedge.export.proof import latencies, tower_report, variant_proof
 from clipedge.export.ranges import Calibrations
-from clipedge.export.report import Report
+from clipedge.export.report import Beside, Report
+from clipedge.export.rival import Quantizer, check_quantizer, prove_rival
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.sources import image_source, text_source
 from clipedge.export.streams import PixelStream
-from clipedge.export.variants import Answers, PreparedTower, ProvenVariant, prepare, prove_variant
+from clipedge.export.variants import Answers, PreparedTower, ProvenTower, ProvenVariant, prepare, prove_variant
 from clipedge.export.verify import GATE
 from clipedge.manifest import Manifest, Precision, Target
 from clipedge.model import variant_name
@@ -32,8 +34,8 @@ from clipedge.prompts.bank import build_bank
 
 __all__ = ["PRECISIONS", "TARGETS", "export"]
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
-TARGETS: tuple[Target, ...] = ("x86", "arm")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+TARGETS: tuple[Target, ...] = ("x86", "arm", "tensorrt")
 MIN_PROOF = 2  # a mean has to be subtracted, and something has to be left
 
 
@@ -54,6 +56,8 @@ def export(
     calibration_cache: str | os.PathLike[str] | None = None,
     layout: Layout = "bundle",
     dense: bool = False,
+    quantizer: Quantizer = "clipedge",
+    int8_attention: bool = False,
 ) -> Report:
     """Export ``model`` to a bundle at ``output`` and prove that it gives the same answers.
 
@@ -65,18 +69,24 @@ def export(
     calibrate, one third proves; classes give the accuracy), or "scenes". ``labels`` in ``templates`` become the prompt
     bank ``default``. ``text=False`` leaves the text tower out.
 
-    INT8 leaves a layer in float only if the proof fails without. ``max_drop``: how many points of zero-shot accuracy
-    the export may cost, in place of the gate's one; it takes labelled pictures. ``calibration_cache``: a file that
-    keeps the calibration; if it exists and has what is needed, no calibration picture is looked at. ``layout``
+    FP16 leaves in float32 what half precision cannot hold on the calibration pictures, and is proven in real half
+    precision, too. INT8 leaves a layer in float only if the proof fails without. ``max_drop``: how many points of
+    zero-shot accuracy the export may cost, in place of the gate's one; it takes labelled pictures.
+    ``calibration_cache``: a file that keeps the calibration; if it exists and has what is needed, INT8 looks at no
+    calibration picture. ``layout``
     "huggingface" writes a folder in the hub's conventions instead of a bundle (``clipedge.export.layout``).
     ``dense``: each variant also gets a graph of the pictures' patches, which heatmaps are made of
-    (``clipedge.export.dense``).
+    (``clipedge.export.dense``). ``quantizer`` "modelopt" has NVIDIA's Model Optimizer quantize for TensorRT, and shows
+    our own quantizer's proof beside its one (``clipedge.export.rival``). ``int8_attention``: for TensorRT the products
+    of attention are in INT8, too, which fewer models bear; whether that is faster only the GPU tells.
 
     An export that fails leaves nothing behind: what was at ``output`` stays. Raises GateError (which holds the
-    report) if the exported model stays below the gate, CheckpointError or UsageError for input that cannot be used.
+    report) if the exported model stays below the gate, BackendError if a graph breaks TensorRT's rules (``target``
+    "tensorrt"), CheckpointError or UsageError for input that cannot be used.
     """
     wanted = _wanted_variants(precision, target)
     check_layout(layout, wanted)
+    check_quantizer(quantizer, wanted, dense, int8_attention)
     with replacing_folder(output) as folder:
         source = ModelSource(
             os.fspath(DEMO_CHECKPOINT if model is None else model),
@@ -95,7 +105,7 @@ def export(
         _check_drop(max_drop, material, len(material.proof))
         gate = GATE if max_drop is None else dataclasses.replace(GATE, max_drop_points=max_drop)
         pictures = PixelStream(material.calibration, checkpoint.preprocessing, "calibrating the image tower")
-        calibrations = Calibrations(checkpoint.space_id, pictures, calibration_cache)
+        calibrations = Calibrations(checkpoint.space_id, pictures, calibration_cache, int8_attention)
         proof = PixelStream(material.proof, checkpoint.preprocessing, "proving the image tower")
         texts = SourceTexts(checkpoint)
         sources = [image_source(checkpoint, pictures, proof), *([text_source(texts, material)] if text else [])]
@@ -108,7 +118,17 @@ def export(
             (folder / TOKENIZER_NAME).write_bytes(checkpoint.tokenizer_json)
         write_goldens(folder, towers | patches)
         answers = _answers(folder, checkpoint, material, proof, texts, towers)
-        proven = [prove_variant(towers, folder, *pair, calibrations, answers, gate) for pair in wanted]
+        proven = [
+            prove_half(towers, folder, place, calibrations, answers, gate)
+            if kind == "fp16"
+            else prove_variant(towers, folder, kind, place, calibrations, answers, gate)
+            for kind, place in wanted
+        ]
+        if quantizer == "modelopt":
+            proven = [
+                prove_rival(found, towers, folder, answers, gate) if kind == "int8" else found
+                for (kind, _), found in zip(wanted, proven, strict=True)
+            ]
         for tower in patches.values():
             proven = [prove_dense(found, towers["image"], tower, folder, calibrations, gate) for found in proven]
         manifest = _write_manifest(folder, checkpoint, proven, calibrations.sha256)
@@ -135,14 +155,15 @@ def _warn_of_restrictions(checkpoint: Checkpoint) -> None:
 def _wanted_variants(
     precision: Precision | Sequence[Precision], target: Target | Sequence[Target]
 ) -> list[tuple[Precision, Target]]:
-    """Each precision for each target; a float32 graph serves every target."""
+    """Each precision for each target; a graph in float serves all, and is held to TensorRT's rules if that is one."""
     precisions = [precision] if isinstance(precision, str) else list(dict.fromkeys(precision))
     targets = [target] if isinstance(target, str) else list(dict.fromkeys(target))
     for what, found, choices in (("precision", precisions, PRECISIONS), ("target", targets, TARGETS)):
         for name in found or [""]:
             if name not in choices:
                 raise UsageError(f"unknown {what} {name!r}; there are: {', '.join(choices)}")
-    return [(kind, place) for kind in precisions for place in (targets if kind == "int8" else targets[:1])]
+    strictest = "tensorrt" if "tensorrt" in targets else targets[0]
+    return [(kind, place) for kind in precisions for place in (targets if kind == "int8" else [strictest])]
 
 
 def _check_drop(max_drop: float | None, material: Material, pictures: int) -> None:
@@ -193,9 +214,10 @@ def _write_manifest(
     calibration_sha256: str | None,
 ) -> Manifest:
     variants = tuple(
-        dataclasses.replace(tower.variant, proof=variant_proof(tower.engine, tower.sides, tower.parity))
+        dataclasses.replace(tower.variant, proof=variant_proof(judged.engine, judged.sides, judged.parity))
         for variant in proven
         for tower in variant.towers.values()
+        for judged in [tower.half or tower]  # what half precision gives, no CPU engine shows
     )
     manifest = make_manifest(folder, checkpoint, variants, calibration_sha256)
     (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
@@ -222,8 +244,8 @@ def _reports(
                 model=checkpoint.name,
                 precision=image.variant.precision,
                 target=image.variant.target,
-                engine=f"{image.engine.name} {image.engine.version}",
-                calibration=calibrations.description if image.variant.precision == "int8" else None,
+                engine=_engine(image),
+                calibration=None if image.variant.precision == "fp32" else calibrations.description,
                 proof=proof.description,
                 unreadable=(*calibrations.unreadable, *proof.unreadable),
                 towers={
@@ -231,6 +253,7 @@ def _reports(
                         towers[name].source.module,
                         [folder / entry.path for entry in tower.variant.files],
                         tower.parity,
+                        tower.half.parity if tower.half else None,
                         before[name],
                         after[name],
                     )
@@ -240,9 +263,23 @@ def _reports(
                 failures=found.failures,
                 provenance=manifest.provenance,
                 layers=found.layers,
+                kept=found.kept,
+                quantizer="modelopt" if found.beside else "clipedge",
+                beside=_beside(found.beside) if found.beside else None,
             )
         )
     return dataclasses.replace(reports[0], also=tuple(reports[1:]))
+
+
+def _engine(tower: ProvenTower) -> str:
+    """In what a tower was proven; of half precision also what the engine makes of it."""
+    engine = f"{tower.engine.name} {tower.engine.version}"
+    return f"{engine} ({tower.engine.arithmetic})" if tower.half else engine
+
+
+def _beside(ours: ProvenVariant) -> Beside:
+    parity = {name: tower.parity for name, tower in ours.towers.items()}
+    return Beside("clipedge", parity, ours.zero_shot, ours.failures)
 
 
 def _write_reports(folder: Path, report: Report) -> None:

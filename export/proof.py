@@ -24,6 +24,7 @@ from clipedge.selftest import centred_cosines
 
 __all__ = [
     "GOLDENS",
+    "Embeddings",
     "Encoder",
     "SidesByInput",
     "embed",
@@ -78,11 +79,17 @@ def embed_source(encode: Encoder, batches: Iterable[npt.NDArray[Any]]) -> tuple[
 
 
 def tower_report(
-    tower: torch.nn.Module, files: Iterable[Path], parity: Parity, source_latency_ms: float, exported_latency_ms: float
+    tower: torch.nn.Module,
+    files: Iterable[Path],
+    parity: Parity,
+    half_parity: Parity | None,
+    source_latency_ms: float,
+    exported_latency_ms: float,
 ) -> TowerReport:
     """Parity, bytes and latency of one tower."""
     return TowerReport(
         parity=parity,
+        half_parity=half_parity,
         source_bytes=sum(4 * parameter.numel() for parameter in tower.parameters()),
         exported_bytes=sum(file.stat().st_size for file in files),
         source_latency_ms=source_latency_ms,

@@ -1,14 +1,16 @@
-"""The calibrations of an export: made when first asked for, or read from the cache of an earlier one."""
+"""The calibrations of an export: made when first asked for, or read from the cache of an earlier one. And ranges."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 
 from clipedge.calibration.cache import CalibrationCache, load_cache, save_cache
 from clipedge.calibration.calibrate import Calibration, Observations, calibrate, observe_layers
+from clipedge.calibration.half.magnitudes import magnitudes
 from clipedge.calibration.rounding import SCHEMES
 from clipedge.errors import UsageError
 from clipedge.export.convert import SourceTower
@@ -19,13 +21,21 @@ __all__ = ["Calibrations"]
 
 
 class Calibrations:
-    """Calibrations by target and tower. Observing a tower's tensors is done once for all targets.
+    """Calibrations by target and tower. Observing a tower's tensors is done once for all targets. ``int8_attention``:
+    those for TensorRT have ranges for attention, too.
 
     Raises UsageError for a cache file that is none, that was made for another model, or that has no folder to lie in.
     """
 
-    def __init__(self, space_id: str, pictures: PixelStream, cache: str | os.PathLike[str] | None) -> None:
+    def __init__(
+        self,
+        space_id: str,
+        pictures: PixelStream,
+        cache: str | os.PathLike[str] | None,
+        int8_attention: bool = False,
+    ) -> None:
         self._space_id, self._pictures, self._path = space_id, pictures, cache
+        self._int8_attention = int8_attention
         self._observed: dict[str, Observations] = {}
         self._found: dict[tuple[str, str], Calibration] = {}
         self._cached_sha256: str | None = None
@@ -43,13 +53,30 @@ class Calibrations:
         Raises UsageError if the cache lacks it and was made on other pictures than those given now.
         """
         key = target, source.name
+        attention = self._int8_attention and target == "tensorrt"
         self._used = True
-        if key not in self._found:
+        if key not in self._found or (attention and not self._found[key].attention):
             if source.name not in self._observed:
-                self._observed[source.name] = observe_layers(graph, source.calibration, source.weigh)
+                self._observed[source.name] = observe_layers(
+                    graph, source.calibration, source.weigh, self._int8_attention
+                )
                 self._check_pictures(source.name, target)
-            self._found[key] = calibrate(graph, self._observed[source.name], SCHEMES[target])
-        return self._found[key]
+            self._found[key] = calibrate(graph, self._observed[source.name], SCHEMES[target], attention)
+        return self._found[key] if attention else replace(self._found[key], attention={})
+
+    def magnitudes(self, source: SourceTower, graph: onnx.ModelProto) -> dict[str, float]:
+        """How large the tensors of a tower's float graph become on the calibration inputs.
+
+        Raises UsageError if the cache was made on other pictures: one set has to stand for the whole export.
+        """
+        self._used = True
+        found = magnitudes(graph, source.calibration)
+        if self._cached_sha256 and self._pictures.sha256 not in (None, self._cached_sha256):
+            raise UsageError(
+                f"{self._path} was made on other pictures than those given now, on which half precision is checked for "
+                "overflow; give it the same ones, or name another file"
+            )
+        return found
 
     @property
     def sha256(self) -> str | None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clipedge.calibration.half.plan import KeptOperation
 from clipedge.calibration.sensitivity import LayerProfile
 from clipedge.export.checkpoints.licenses import License, find_license
 from clipedge.export.verify import GATE, Parity, ZeroShot
 from clipedge.manifest import Provenance
 
-__all__ = ["COSTLY_LAYERS", "Report", "TowerReport", "report_lines"]
+__all__ = ["COSTLY_LAYERS", "Beside", "Report", "TowerReport", "report_lines"]
 
 COSTLY_LAYERS = 5  # that are named when an export fails
+NAMED_OPERATIONS = 5  # that half precision left in float32; report.json has all
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class TowerReport:
 
     Bytes are of the float32 parameters and of the exported file. Latencies are medians for one input in
     milliseconds: the source in eager PyTorch, the exported graph in its engine, one after the other, each in a
-    process of its own, on all cores.
+    process of its own, on all cores. ``half_parity``: of a graph in half precision, computed as such
+    (``clipedge.calibration.half.evaluate``).
     """
 
     parity: Parity
@@ -31,6 +35,17 @@ class TowerReport:
     exported_bytes: int
     source_latency_ms: float
     exported_latency_ms: float
+    half_parity: Parity | None = None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What another quantizer made of the same model, proven on the same inputs: parity by tower, and failures."""
+
+    quantizer: str
+    parity: dict[str, Parity]
+    zero_shot: ZeroShot | None
+    failures: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,9 @@ class Report:
     """What an export is worth.
 
     ``unreadable`` has a line for each calibration and proof picture that was left out, ``failures`` are the lines in
-    which the export stays below the gate, and ``layers`` are the quantizable layers in graph order.
+    which the export stays below the gate, ``layers`` are the quantizable layers in graph order, and ``kept`` is what
+    half precision could not hold and left in float32. With another ``quantizer`` than our own, what ours would have
+    given is ``beside``.
     """
 
     model: str
@@ -53,12 +70,20 @@ class Report:
     failures: tuple[str, ...]
     provenance: Provenance
     layers: tuple[LayerProfile, ...] = ()
+    kept: tuple[KeptOperation, ...] = ()
+    quantizer: str = "clipedge"
+    beside: Beside | None = None
     also: tuple[Report, ...] = ()
 
     @property
     def license(self) -> License:
         """The source model's, which the bundle inherits."""
         return find_license(self.provenance.source_license)
+
+    @property
+    def calibration_verb(self) -> str:
+        """What was done with the calibration pictures."""
+        return "checked for overflow on" if self.precision == "fp16" else "calibrated on"
 
     @property
     def variant_name(self) -> str:
@@ -87,7 +112,7 @@ def report_lines(report: Report) -> list[str]:
     """The report as a table for a terminal."""
     lines = [
         f"{report.model} -> {report.precision}, target {report.target}, proven in {report.engine}",
-        *([f"  calibrated on {report.calibration}"] if report.calibration else []),
+        *([f"  {report.calibration_verb} {report.calibration}"] if report.calibration else []),
         f"  proven on {report.proof}",
         *([f"  its licence restricts its use, {report.license}"] if report.license.restricts else []),
         "",
@@ -97,10 +122,14 @@ def report_lines(report: Report) -> list[str]:
         lines += _tower_lines(name, tower)
     if report.zero_shot:
         lines += _zero_shot_lines(report.zero_shot)
+    if report.beside:
+        lines += _beside_lines(report, report.beside)
     if kept := [layer for layer in report.layers if layer.in_float]:
         share = sum(layer.multiply_adds for layer in kept) / sum(layer.multiply_adds for layer in report.layers)
         names = ", ".join(f"{layer.tower} {layer.layer}" for layer in kept)
         lines.append(f"  left in float, {100 * share:.1f} % of the multiply-adds: {names}")
+    if report.kept:
+        lines.append(f"  left in float32, since half precision cannot hold them: {kept_names(report.kept)}")
     if report.unreadable:
         lines.append(f"  pictures that cannot be read and were left out: {len(report.unreadable)}")
         lines += [f"    {line}" for line in report.unreadable[:5]]
@@ -128,7 +157,23 @@ def _tower_lines(name: str, tower: TowerReport) -> list[str]:
         _row("    centred, median", None, parity.median_centred_cosine, ".5f"),
         _row("    centred, 1st percentile", None, parity.p1_centred_cosine, ".5f"),
         _row("    same nearest neighbour (%)", None, 100 * parity.neighbour_overlap, ".1f"),
+        *(_half_lines(tower.half_parity) if tower.half_parity else []),
     ]
+
+
+def _half_lines(parity: Parity) -> list[str]:
+    return [
+        f"    in real half precision, {parity.samples} inputs",
+        _row("    centred, median", None, parity.median_centred_cosine, ".5f"),
+        _row("    centred, 1st percentile", None, parity.p1_centred_cosine, ".5f"),
+    ]
+
+
+def kept_names(kept: Sequence[KeptOperation]) -> str:
+    """The first operations that stayed in float32 with their reasons, and how many more."""
+    named = [f"{item.tower} {item.operation} ({item.reason})" for item in kept[:NAMED_OPERATIONS]]
+    more = f", and {len(kept) - len(named)} more" if len(kept) > len(named) else ""
+    return ", ".join(named) + more
 
 
 def _zero_shot_lines(zero_shot: ZeroShot) -> list[str]:
@@ -143,6 +188,23 @@ def _zero_shot_lines(zero_shot: ZeroShot) -> list[str]:
         )
         if zero_shot.samples < GATE.min_pictures:
             lines.append(f"    (not gated: that takes {GATE.min_pictures} labelled proof pictures)")
+    return lines
+
+
+def _beside_lines(report: Report, other: Beside) -> list[str]:
+    lines = ["", f"  {'quantized by':34}{report.quantizer:>12}{other.quantizer:>12}"]
+    for name, parity in other.parity.items():
+        found = report.towers[name].parity
+        lines += [
+            _row(f"{name} tower, centred, median", found.median_centred_cosine, parity.median_centred_cosine, ".5f"),
+            _row("    1st percentile", found.p1_centred_cosine, parity.p1_centred_cosine, ".5f"),
+        ]
+    if report.zero_shot and other.zero_shot:
+        agreement = 100 * report.zero_shot.agreement, 100 * other.zero_shot.agreement
+        lines.append(_row("same top-1 as the source (%)", *agreement, ".1f"))
+        if report.zero_shot.exported_accuracy is not None and other.zero_shot.exported_accuracy is not None:
+            accuracies = 100 * report.zero_shot.exported_accuracy, 100 * other.zero_shot.exported_accuracy
+            lines.append(_row("zero-shot top-1 (%)", *accuracies, ".2f"))
     return lines
 
 

@@ -13,6 +13,7 @@ import onnx
 
 from clipedge.backends import Engine, open_engine
 from clipedge.calibration.calibrate import Calibration
+from clipedge.calibration.half.plan import KeptOperation
 from clipedge.calibration.rounding import SCHEMES
 from clipedge.calibration.sensitivity import LayerProfile, layer_costs, layer_profiles
 from clipedge.export.convert import SourceTower, float_graph, write_variant
@@ -24,7 +25,18 @@ from clipedge.export.verify import Gate, Parity, ZeroShot, compare_answers, comp
 from clipedge.manifest import Precision, Target, Variant
 from clipedge.prompts.bank import PromptBank
 
-__all__ = ["Answers", "PreparedTower", "ProvenTower", "ProvenVariant", "prepare", "prove_tower", "prove_variant"]
+__all__ = [
+    "BACKEND",
+    "Answers",
+    "PreparedTower",
+    "ProvenTower",
+    "ProvenVariant",
+    "compared",
+    "prepare",
+    "prove_tower",
+    "prove_variant",
+    "zero_shot",
+]
 
 BACKEND = "onnxruntime"  # in which exports are proven, whatever else is installed
 COST_INPUTS = 4  # inputs on which the layers' effects on the embedding are compared
@@ -59,22 +71,29 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class ProvenTower:
-    """An exported tower in its engine, and how it compares with the source."""
+    """An exported tower in its engine, and how it compares with the source; ``half``: the same in real half precision
+    (``clipedge.export.half``), for graphs that are."""
 
     variant: Variant
     engine: Engine
     sides: SidesByInput
     parity: Parity
+    half: ProvenTower | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ProvenVariant:
-    """``failures`` are the lines in which the variant stays below the gate; ``layers`` are empty for float32."""
+    """``failures`` are the lines in which the variant stays below the gate; ``layers`` are empty for float and for
+    other quantizers than our own, which have what ours made ``beside`` them; ``kept`` is what half precision left in
+    float32.
+    """
 
     towers: dict[str, ProvenTower]
     zero_shot: ZeroShot | None
     failures: tuple[str, ...]
-    layers: tuple[LayerProfile, ...]
+    layers: tuple[LayerProfile, ...] = ()
+    kept: tuple[KeptOperation, ...] = ()
+    beside: ProvenVariant | None = None
 
 
 def prepare(source: SourceTower, folder: Path) -> PreparedTower:
@@ -91,7 +110,7 @@ def prove_variant(
     answers: Answers | None,
     gate: Gate,
 ) -> ProvenVariant:
-    """Write the variant into ``folder`` and prove it.
+    """Write the variant, in float32 or INT8, into ``folder`` and prove it.
 
     INT8 that fails has its dearest layers left in float, as few as the proof needs; if half of the multiply-adds in
     float do not help, what stays is the attempt with all of these, with its failures.
@@ -109,9 +128,9 @@ def prove_variant(
             if (name, kept) not in proven:
                 proven[name, kept] = prove_tower(tower, variant, folder)
             tried[name] = proven[name, kept]
-        zero_shot = _zero_shot(tried, answers)
-        failures = gate_failures({name: tower.parity for name, tower in tried.items()}, zero_shot, gate)
-        return ProvenVariant(tried, zero_shot, tuple(failures), ())
+        answered = zero_shot(tried, answers)
+        failures = gate_failures({name: tower.parity for name, tower in tried.items()}, answered, gate)
+        return ProvenVariant(tried, answered, tuple(failures))
 
     first = attempt({})
     profiles = _profiles(towers, found, target, costs_needed=bool(first.failures))
@@ -169,16 +188,19 @@ def _by_tower(layers: list[LayerProfile]) -> dict[str, tuple[str, ...]]:
 
 
 def prove_tower(tower: PreparedTower, variant: Variant, folder: Path) -> ProvenTower:
-    """Run what was written into ``folder`` over the proof inputs; a tower of patches is compared patch by patch."""
+    """Run what was written into ``folder`` over the proof inputs."""
     engine = open_engine(folder / variant.files[0].path, variant, BACKEND)
-    source, exported = (
-        embeds.reshape(-1, embeds.shape[-1]) for embeds in (tower.embeds, embed(engine, tower.source.proof))
-    )
-    sides = SidesByInput(tower.golden_inputs, source, exported)
+    return compared(tower, variant, engine, embed(engine, tower.source.proof))
+
+
+def compared(tower: PreparedTower, variant: Variant, engine: Engine, exported: npt.NDArray[np.float32]) -> ProvenTower:
+    """Compare an engine's embeddings of the first proof inputs, or of all; a tower of patches patch by patch."""
+    source, found = (embeds.reshape(-1, embeds.shape[-1]) for embeds in (tower.embeds[: len(exported)], exported))
+    sides = SidesByInput(tower.golden_inputs, source, found)
     return ProvenTower(variant, engine, sides, compare_embeddings(sides.source, sides.exported))
 
 
-def _zero_shot(towers: dict[str, ProvenTower], answers: Answers | None) -> ZeroShot | None:
+def zero_shot(towers: Mapping[str, ProvenTower], answers: Answers | None) -> ZeroShot | None:
     """Classify the proof pictures, each model with its own text tower if it was exported too."""
     if answers is None:
         return None

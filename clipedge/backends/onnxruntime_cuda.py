@@ -15,7 +15,7 @@ CUDA = Provider(
     "CUDAExecutionProvider",
     "cuda",
     # It has no integer products for Quantize/Dequantize pairs: weights are dequantized.
-    {"fp32": "float32", "fp16": "float16", "int8": "float32"},
+    lambda variant: {"fp32": "float32", "fp16": "float16", "int8": "float32"}[variant.precision],
     "it needs an NVIDIA GPU (see `nvidia-smi`) and the CUDA and cuDNN that this ONNX Runtime was built for; "
     "install these, or use another backend",
     "libonnxruntime_providers_cuda.so",

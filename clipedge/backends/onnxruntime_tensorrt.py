@@ -24,7 +24,7 @@ TENSORRT = Provider(
     "onnxruntime-tensorrt",
     "TensorrtExecutionProvider",
     "tensorrt",
-    {"fp32": "float32", "fp16": "float16", "int8": "int8"},
+    lambda variant: {"fp32": "float32", "fp16": "float16", "int8": "int8"}[variant.precision],
     "it needs an NVIDIA GPU (see `nvidia-smi`) and the CUDA and TensorRT that this ONNX Runtime was built for; "
     "install these, or use another backend",
     "libonnxruntime_providers_tensorrt.so",

@@ -18,13 +18,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="the bundle's folder; replaced if it is one")
     parser.add_argument(
-        "--precision", default="int8", metavar="P[,P]", help="fp32, int8, or both: int8,fp32 (default: int8)"
+        "--precision",
+        default="int8",
+        metavar="P[,P]",
+        help="fp32, fp16 (for GPUs), int8, or several: int8,fp16 (default: int8)",
     )
     parser.add_argument(
         "--target",
         default="x86",
         metavar="T[,T]",
-        help="for which processor INT8 is made: x86, arm, or both: x86,arm (default: x86)",
+        help="for what INT8 is made: x86, arm, tensorrt (NVIDIA GPUs), or several: x86,arm (default: x86)",
     )
     parser.add_argument(
         "--max-drop",
@@ -46,10 +49,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="L",
         help="bundle, or huggingface: a folder in the hub's conventions for other tools (default: bundle)",
     )
+    parser.add_argument(
+        "--quantizer",
+        default="clipedge",
+        metavar="Q",
+        help="clipedge, or modelopt: NVIDIA's Model Optimizer, for --target tensorrt (default: clipedge)",
+    )
     add_label_options(parser)
     add_model_options(parser)
     parser.add_argument(
         "--dense", action="store_true", help="add a graph of the pictures' patches, for heatmaps: clipedge explain"
+    )
+    parser.add_argument(
+        "--int8-attention", action="store_true", help="for --target tensorrt: attention's products in INT8, too"
     )
     parser.add_argument("--no-text", action="store_true", help="leave the text tower out; prompt banks still work")
 
@@ -82,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
             calibration_cache=arguments.calibration_cache,
             layout=arguments.layout,
             dense=arguments.dense,
+            quantizer=arguments.quantizer,
+            int8_attention=arguments.int8_attention,
         )
     except GateError as error:
         if arguments.json:

@@ -107,10 +107,10 @@ def image_embedding(graph: GraphBuilder, embedding: FoldedImageEmbedding, pixels
     """(B, H, W, 3) uint8 to (B * T, W)."""
     size = embedding.patch_size
     grid = image_size // size
+    values = graph.node("Cast", "embedding.cast", pixels, to=TensorProto.FLOAT)  # first: TensorRT casts uint8 only
     if image_size % size:  # the patches do not cover the last rows and columns, like a convolution without padding
         edge = graph.integers(grid * size, grid * size)
-        pixels = graph.node("Slice", "embedding.covered", pixels, graph.integers(0, 0), edge, graph.integers(1, 2))
-    values = graph.node("Cast", "embedding.cast", pixels, to=TensorProto.FLOAT)
+        values = graph.node("Slice", "embedding.covered", values, graph.integers(0, 0), edge, graph.integers(1, 2))
     if isinstance(embedding.patch, FoldedConvStem):
         patches = _conv_stem(graph, embedding.patch, values, grid)
     else:

@@ -14,12 +14,14 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from clipedge.backends.onnxruntime import session_options
-from clipedge.calibration.calibrate import Calibration, LayerCalibration
+from clipedge.calibration.calibrate import Calibration, LayerCalibration, calibrate, observe_layers
 from clipedge.calibration.observers import Range
 from clipedge.calibration.quantize import quantize
 from clipedge.calibration.rounding import SCHEMES, activation_parameters, quantize_weight
 from clipedge.calibration.storage import cpu_session
 from clipedge.errors import UsageError
+from clipedge.export.tensorrt_rules import broken_rules
+from clipedge.selftest import centred_cosines
 
 Floats = npt.NDArray[np.float32]
 
@@ -88,11 +90,12 @@ def test_graph_computes_the_integer_layer_in_every_engine(target: str, biased: b
     np.testing.assert_allclose(run(model, x), expected, atol=tolerance)
 
 
+@pytest.mark.parametrize("target", ["x86", "arm"])
 @pytest.mark.parametrize("biased", [True, False])
-def test_onnx_runtime_fuses_the_layer_into_one_integer_product(tmp_path: Path, biased: bool) -> None:
+def test_onnx_runtime_fuses_the_layer_into_one_integer_product(tmp_path: Path, target: Any, biased: bool) -> None:
     _, weight, bias = random_linear()
-    model = quantize(linear_model(weight, bias if biased else None), calibration_of(Range(-2, 3)), SCHEMES["x86"])
-    options = session_options()
+    model = quantize(linear_model(weight, bias if biased else None), calibration_of(Range(-2, 3)), SCHEMES[target])
+    options = session_options(target=target)
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     executed = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
@@ -200,12 +203,43 @@ def test_scales_are_folded_also_around_layers_in_float(demo_tower: Any) -> None:
 @pytest.mark.parametrize("target", SCHEMES)
 def test_a_towers_int8_weights_keep_to_their_targets_limit(demo_tower: Any, target: str) -> None:
     model = quantize(demo_tower.model, demo_tower.calibrations[target], SCHEMES[target], demo_tower.pixel_mean)
-    gemms = [node for node in model.graph.node if node.op_type == "Gemm"]
-    assert len(gemms) == len(demo_tower.calibrations[target].layers)
+    layers = demo_tower.calibrations[target].layers
     weights = [
         numpy_helper.to_array(item)
         for item in model.graph.initializer
         if item.data_type == onnx.TensorProto.INT8 and len(item.dims) == 2
     ]
-    assert len(weights) == len(gemms) + 1, "and the patch embedding"
+    assert len(weights) == len(layers) + 1, "and the patch embedding"
     assert {int(np.abs(weight.astype(int)).max()) for weight in weights} == {SCHEMES[target].weight_limit}
+
+
+def test_for_tensorrt_every_zero_point_is_zero_and_nothing_but_inputs_and_weights_is_an_integer(
+    tiny_tower: onnx.ModelProto, tiny_inputs: dict[str, npt.NDArray[np.generic]]
+) -> None:
+    (inputs,) = tiny_inputs.values()
+    observed = observe_layers(tiny_tower, [inputs], lambda batch: np.ones((len(batch), 1)))
+    scheme = SCHEMES["tensorrt"]
+    model = quantize(tiny_tower, calibrate(tiny_tower, observed, scheme), scheme, (127.0,) * 3)
+    constants = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    readers = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert readers and not any(constants[node.input[2]].any() for node in readers)
+    integers = {name for name, value in constants.items() if value.dtype.kind == "i" and value.dtype.itemsize < 8}
+    assert {name.removesuffix(".zero_point").rpartition(".")[2] for name in integers} <= {"weight", "input", "signed"}
+    products = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1].endswith("dequantized")]
+    assert {node.name for node in products} >= {
+        "blocks.0.attn.qkv",
+        "blocks.0.attn.out",
+        "blocks.0.fc1",
+        "blocks.0.fc2",
+    }
+    (exact,), (found,) = (cpu_session(graph).run(None, tiny_inputs) for graph in (tiny_tower, model))
+    assert np.median(centred_cosines(exact, found, exact.mean(axis=0))) > 0.99
+    assert broken_rules(model) == []
+
+
+@pytest.mark.parametrize("target", SCHEMES)
+def test_a_networks_graph_keeps_tensorrts_rules_if_it_is_made_for_it(tiny_network: Any, target: str) -> None:
+    model = quantize(tiny_network.model, tiny_network.calibrations[target], SCHEMES[target], (127.0,) * 3)
+    found = {finding.rule for finding in broken_rules(model)}
+    expected = {"tensorrt": set(), "x86": {"quantized-type", "zero-point"}, "arm": {"quantized-type"}}
+    assert found >= expected[target] and (target != "tensorrt" or not found)

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from clipedge.calibration.half.plan import KeptOperation
 from clipedge.calibration.sensitivity import LayerProfile
 from clipedge.export.html import MAX_CHANGES, report_html
 from clipedge.export.report import Report, TowerReport, report_lines
@@ -92,6 +93,21 @@ def test_the_page_says_what_the_report_says() -> None:
         "cd" * 32, "onnx 1.2", "onnxruntime 1.2.3",
     ):  # fmt: skip
         assert fact in page.text, fact
+
+
+def test_half_precision_has_rows_of_its_own_and_what_it_left_in_float32() -> None:
+    half = dataclasses.replace(tower(20.0), half_parity=dataclasses.replace(tower(20.0).parity, samples=128))
+    kept = tuple(KeptOperation("image", f"blocks.{i}.qkv", f"blocks.{i}.<qkv> comes to 90,000") for i in range(7))
+    report = dataclasses.replace(REPORT, precision="fp16", layers=(), towers={"image": half}, kept=kept)
+    text = Page(report_html(report)).text
+    for fact in (
+        "image tower in real half precision (128 inputs), median centred cosine 0.97654", "checked for overflow on",
+        "7 operations are left in float32", "image: blocks.6.qkv blocks.6.<qkv> comes to 90,000",
+    ):  # fmt: skip
+        assert fact in text, fact
+    lines = "\n".join(report_lines(report))
+    assert "in real half precision, 128 inputs" in lines and "checked for overflow on 650 pictures" in lines
+    assert "image blocks.4.qkv (blocks.4.<qkv> comes to 90,000), and 2 more" in lines
 
 
 def test_text_in_the_pictures_is_text_and_layers_in_float_have_their_colour() -> None:

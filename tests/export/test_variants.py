@@ -151,6 +151,17 @@ def test_a_cache_that_lacks_something_takes_no_other_pictures(
         )  # fmt: skip
 
 
+def test_half_precision_is_checked_on_the_pictures_that_a_cache_was_made_on(
+    several: tuple[Path, Path, Report], checkpoint: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "others"
+    scenes.write_folder(data, "proof", 12, width=80, height=64, by_label=True)
+    options = {"calibration_data": data, "text": False, "calibration_cache": several[1]}
+    with pytest.raises(UsageError, match="made on other pictures than those given now, on which half precision is"):
+        export(checkpoint, tmp_path / "out", precision=("fp16", "int8"), **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
 def test_inspect_prints_a_cache(several: tuple[Path, Path, Report], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(several[1])]) == 0
     shown = capsys.readouterr().out

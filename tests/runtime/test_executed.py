@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from clipedge.backends import BACKENDS, EngineOptions, open_engine
-from clipedge.backends.cpu import products_saturate
-from clipedge.backends.onnxruntime import session_options
+from clipedge.backends.cpu import has_half_products, products_saturate
+from clipedge.backends.onnxruntime import OnnxRuntimeEngine, session_options
 from clipedge.backends.openvino import OpenVinoEngine
 from clipedge.bundle import open_bundle
+from clipedge.calibration.half.convert import to_half
 from clipedge.errors import BackendError
 from clipedge.manifest import FileEntry, TensorSpec, Variant
 
@@ -87,6 +89,48 @@ def test_openvino_computes_float32_in_float32(demo_bundle_fp32: Path) -> None:
     engine = OpenVinoEngine(path, variant, EngineOptions())
     assert engine.arithmetic == "float32"
     assert fully_connected(engine) == linear_layers(path) * [FLOATS], "no bfloat16, no quantizing on the fly"
+
+
+def test_float16_is_computed_in_float32_and_said_to_be(demo_bundle_fp32: Path, tmp_path: Path) -> None:
+    path, variant = image_tower(demo_bundle_fp32)
+    onnx.save(to_half(onnx.load(path)), tmp_path / "half.onnx")
+    half = dataclasses.replace(variant, precision="fp16")
+    engine = OpenVinoEngine(tmp_path / "half.onnx", half, EngineOptions())
+    assert fully_connected(engine) == linear_layers(path) * [FLOATS]
+    assert engine.arithmetic == "float16 weights, float32 arithmetic"
+    options = session_options()
+    options.optimized_model_filepath = str(tmp_path / "executed.onnx")
+    onnxruntime.InferenceSession(str(tmp_path / "half.onnx"), options, providers=["CPUExecutionProvider"])
+    executed = onnx.load(tmp_path / "executed.onnx")
+    types = {item.name: item.data_type for item in executed.graph.initializer}
+    products = [node for node in executed.graph.node if node.op_type in ("MatMul", "FusedMatMul", "Gemm")]
+    weights = {types[name] for node in products for name in node.input if name in types}
+    if not has_half_products():
+        assert len(products) >= linear_layers(path) and weights == {onnx.TensorProto.FLOAT}
+        found = OnnxRuntimeEngine(tmp_path / "half.onnx", half, EngineOptions()).arithmetic
+        assert found == "float16 weights, float32 arithmetic"
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [
+        ("x86_64", "flags : avx512_fp16", False),
+        ("aarch64", "Features : fp asimd asimdhp", True),
+        ("aarch64", "Features : fp asimd", False),
+        ("arm64", None, True),
+    ],
+)
+def test_which_processors_multiply_halves(
+    monkeypatch: pytest.MonkeyPatch, machine: str, flags: str | None, expected: bool
+) -> None:
+    def read_text(path: Path, encoding: str) -> str:
+        if flags is None:
+            raise FileNotFoundError(path)
+        return flags
+
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert has_half_products() == expected
 
 
 def saturating_graph(path: Path) -> Variant:

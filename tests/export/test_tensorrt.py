@@ -1,0 +1,151 @@
+"""--target tensorrt: a proven bundle whose graphs keep TensorRT's rules; what other machines make of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import helper
+
+import clipedge
+from clipedge.calibration import scenes
+from clipedge.cli import main
+from clipedge.errors import MissingDependencyError, UsageError
+from clipedge.export import convert, export
+from clipedge.export.html import report_html
+from clipedge.export.report import Beside, Report, report_lines
+from clipedge.export.tensorrt_rules import broken_rules
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    scenes.write_folder(folder, "calibration", 60, width=64, height=64, by_label=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    folder = tmp_path_factory.mktemp("tensorrt") / "bundle"
+    return folder, export(None, folder, target="tensorrt", calibration_data=photos)
+
+
+def test_both_towers_pass_the_gate_and_keep_the_rules(bundle: tuple[Path, Report]) -> None:
+    folder, report = bundle
+    assert report.passed and report.target == "tensorrt" and report.quantizer == "clipedge"
+    assert not any(layer.in_float for layer in report.layers)
+    assert all(tower.parity.median_centred_cosine > 0.995 for tower in report.towers.values())
+    for tower in ("image", "text"):
+        assert broken_rules(onnx.load(folder / f"{tower}.int8.tensorrt.onnx")) == []
+
+
+def test_other_machines_say_what_it_is_for_and_run_it_by_name(bundle: tuple[Path, Report]) -> None:
+    folder, _ = bundle
+    with pytest.raises(UsageError, match=r"there are: int8\.tensorrt.*Those for tensorrt are for NVIDIA GPUs"):
+        clipedge.load(folder)
+    clip = clipedge.load(folder, variant="int8.tensorrt", backend="onnxruntime")
+    assert clip.image_engine.arithmetic == "int8 weights, float32 arithmetic"
+    assert clip.image_engine.device == "cpu" and clip.encode_text("a red circle").shape == (1, 128)
+
+
+def test_attention_in_int8_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output, cache = tmp_path / "bundle", tmp_path / "cache"
+    options = [
+        "--no-text",
+        "--target",
+        "tensorrt",
+        "--output",
+        str(output),
+        "--calibration-cache",
+        str(cache),
+        "--json",
+    ]
+    assert main(["export", *options, "--int8-attention"]) == 0
+    assert json.loads(capsys.readouterr().out)["passed"]
+    model = onnx.load(output / "image.int8.tensorrt.onnx")
+    assert broken_rules(model) == []
+
+    def in_integers(model: onnx.ModelProto) -> list[str]:
+        return [node.name for node in model.graph.node if node.name.endswith(".scores") and "input0" in node.input[0]]
+
+    assert in_integers(model) == [f"blocks.{index}.attn.scores" for index in range(4)]
+    assert main(["export", *options]) == 0  # what the cache has beyond what was asked for is not taken
+    assert in_integers(onnx.load(output / "image.int8.tensorrt.onnx")) == []
+
+
+def test_attention_in_int8_is_for_tensorrt_alone(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--int8-attention is for .* --target tensorrt, found INT8 for x86"):
+        export(None, tmp_path / "out", int8_attention=True)
+
+
+def test_a_graph_that_tensorrt_would_refuse_ends_the_export_with_its_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No architecture of ClipEdge gives one, so the float graph is spoilt on its way."""
+    whole = convert.float_graph
+
+    def spoilt(tower: Any, folder: Path) -> onnx.ModelProto:
+        model = whole(tower, folder)
+        last = model.graph.node[-1]
+        last.input[0], before = "odd", last.input[0]
+        model.graph.node.insert(len(model.graph.node) - 1, helper.make_node("Det", [before], ["odd"], name="odd.node"))
+        return model
+
+    monkeypatch.setattr("clipedge.export.variants.float_graph", spoilt)
+    options = ["--no-text", "--precision", "fp32", "--target", "x86,tensorrt", "--output", str(tmp_path / "out")]
+    assert main(["export", *options]) == 1
+    error = capsys.readouterr().err
+    assert "odd.node: Det is not in the list of supported operators [rule operator]" in error
+    assert "onnx-tensorrt" in error and not (tmp_path / "out").exists()
+
+
+# ---- the other quantizer (that runs in tests/origin, where it is installed) -----------------------------------
+
+
+def test_model_optimizer_is_named_with_its_extra_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "modelopt", None)
+    with pytest.raises(MissingDependencyError, match=r'Model Optimizer is not installed.*"clipedge\[modelopt\]"'):
+        export(None, tmp_path / "out", target="tensorrt", text=False, quantizer="modelopt")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"quantizer": "nncf", "target": "tensorrt"}, "unknown quantizer 'nncf'; there are: clipedge, modelopt"),
+        ({"quantizer": "modelopt"}, "--target tensorrt, without --dense; found INT8 for x86"),
+        ({"quantizer": "modelopt", "target": ["arm", "tensorrt"]}, "found INT8 for arm and tensorrt"),
+        ({"quantizer": "modelopt", "precision": "fp32", "target": "tensorrt"}, "found INT8 for nothing"),
+        ({"quantizer": "modelopt", "target": "tensorrt", "dense": True}, "found --dense"),
+    ],
+)
+def test_a_quantizer_for_something_else_is_refused_before_any_work(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        export(None, tmp_path / "out", **options)
+
+
+def test_the_report_sets_two_quantizers_side_by_side(bundle: tuple[Path, Report]) -> None:
+    _, report = bundle
+    parity = {
+        name: dataclasses.replace(tower.parity, median_centred_cosine=0.25) for name, tower in report.towers.items()
+    }
+    other = dataclasses.replace(
+        report, quantizer="modelopt", beside=Beside("clipedge", parity, report.zero_shot, ("failed",))
+    )
+    lines = report_lines(other)
+    head = next(
+        index for index, line in enumerate(lines) if line.split() == ["quantized", "by", "modelopt", "clipedge"]
+    )
+    assert lines[head + 1].split()[-1] == "0.25000" and "image tower, centred, median" in lines[head + 1]
+    page = report_html(other)
+    assert "Two quantizers" in page and "0.25000" in page and "clipedge stays below the gate" in page
+    assert "Two quantizers" not in report_html(report)
+    assert json.loads(other.to_json())["beside"]["quantizer"] == "clipedge"
