@@ -148,8 +148,8 @@ def calibrate(model: onnx.ModelProto, observed: Observations, scheme: Scheme, at
                 decided[reader.name] = _judged(trial, found.strength, scheme, "shared", output)
         if not scheme.only_inputs:
             decided[layer.name] = replace(decided[layer.name], output=output)
-    found = attentions(model) if attention else []
-    return Calibration(decided, scales, {item.out: attention_ranges(item, observed, scales) for item in found})
+    products = attentions(model) if attention else []
+    return Calibration(decided, scales, {item.out: attention_ranges(item, observed, scales) for item in products})
 
 
 def minmax_calibration(model: onnx.ModelProto, observed: Observations) -> Calibration:

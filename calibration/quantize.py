@@ -202,7 +202,7 @@ def _attention_products(
 ) -> dict[str, tuple[Range, ...]]:
     """The ranges of both inputs of attention's products, by node. Where the layer behind is in float, so is attention:
     what it gives would not be quantized, and engines fuse nothing."""
-    products = {}
+    products: dict[str, tuple[Range, ...]] = {}
     for found in attentions(model) if calibration.attention else ():
         if found.out in calibration.attention and found.out in layers:
             query, key, weights, value = calibration.attention[found.out]

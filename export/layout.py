@@ -57,9 +57,15 @@ TOLERANCE = 1e-5  # between a graph and its twin with nodes in front, which comp
 
 
 def check_layout(layout: str, variants: Sequence[tuple[Precision, Target]]) -> None:
-    """Raises UsageError for an unknown layout, and for two INT8 graphs where the conventions have one name."""
+    """Raises UsageError for an unknown layout, for two INT8 graphs where the conventions have one name, and for graphs
+    that TensorRT would not take: its rules know no bytes between two nodes."""
     if layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}; there are: {', '.join(LAYOUTS)}")
+    if layout == "huggingface" and any(target == "tensorrt" for _, target in variants):
+        raise UsageError(
+            "the graphs of --layout huggingface make bytes of float pixels, which TensorRT does not take; "
+            "export --target tensorrt as a bundle"
+        )
     if layout == "huggingface" and len(targets := [target for kind, target in variants if kind == "int8"]) > 1:
         raise UsageError(
             f"the hub's conventions have one name for an INT8 graph, found {' and '.join(targets)}; "

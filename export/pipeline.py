@@ -7,6 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from clipedge.bundle import MANIFEST_NAME, replacing_folder
@@ -20,7 +21,7 @@ from clipedge.export.layout import Layout, check_layout, to_huggingface
 from clipedge.export.material import Material, gather_material
 from clipedge.export.package import TOKENIZER_NAME, carry_banks, make_manifest, write_goldens, write_model_card
 from clipedge.export.proof import latencies, tower_report, variant_proof
-from clipedge.export.ranges import Calibrations
+from clipedge.export.ranges import Calibrations, check_int8_attention
 from clipedge.export.report import Beside, Report
 from clipedge.export.rival import Quantizer, check_quantizer, prove_rival
 from clipedge.export.source_texts import SourceTexts
@@ -86,7 +87,9 @@ def export(
     """
     wanted = _wanted_variants(precision, target)
     check_layout(layout, wanted)
-    check_quantizer(quantizer, wanted, dense, int8_attention)
+    check_quantizer(quantizer, wanted, dense)
+    if int8_attention:
+        check_int8_attention(wanted)
     with replacing_folder(output) as folder:
         source = ModelSource(
             os.fspath(DEMO_CHECKPOINT if model is None else model),
@@ -220,6 +223,9 @@ def _write_manifest(
         for judged in [tower.half or tower]  # what half precision gives, no CPU engine shows
     )
     manifest = make_manifest(folder, checkpoint, variants, calibration_sha256)
+    if any(variant.beside for variant in proven):
+        tools = manifest.provenance.tools | {"nvidia-modelopt": version("nvidia-modelopt")}
+        manifest = dataclasses.replace(manifest, provenance=dataclasses.replace(manifest.provenance, tools=tools))
     (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 

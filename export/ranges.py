@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,19 @@ from clipedge.calibration.rounding import SCHEMES
 from clipedge.errors import UsageError
 from clipedge.export.convert import SourceTower
 from clipedge.export.streams import PixelStream
-from clipedge.manifest import Target
+from clipedge.manifest import Precision, Target
 
-__all__ = ["Calibrations"]
+__all__ = ["Calibrations", "check_int8_attention"]
+
+
+def check_int8_attention(variants: Sequence[tuple[Precision, Target]]) -> None:
+    """Raises UsageError for attention in INT8 without an INT8 variant for TensorRT."""
+    targets = [target for kind, target in variants if kind == "int8"]
+    if "tensorrt" not in targets:
+        raise UsageError(
+            "--int8-attention is for --precision int8 --target tensorrt, found INT8 for "
+            f"{' and '.join(targets) or 'nothing'}: on processors attention is faster in float. Leave it out"
+        )
 
 
 class Calibrations:

@@ -20,19 +20,12 @@ Quantizer = Literal["clipedge", "modelopt"]
 QUANTIZERS: tuple[Quantizer, ...] = ("clipedge", "modelopt")
 
 
-def check_quantizer(
-    quantizer: str, variants: Sequence[tuple[Precision, Target]], dense: bool, int8_attention: bool
-) -> None:
-    """Raises UsageError for an unknown quantizer, for variants that Model Optimizer does not make, and for attention in
-    INT8 without an INT8 variant for TensorRT; MissingDependencyError if Model Optimizer is asked for and not there."""
+def check_quantizer(quantizer: str, variants: Sequence[tuple[Precision, Target]], dense: bool) -> None:
+    """Raises UsageError for an unknown quantizer, and for variants that Model Optimizer does not make;
+    MissingDependencyError if it is asked for and not installed."""
     if quantizer not in QUANTIZERS:
         raise UsageError(f"unknown quantizer {quantizer!r}; there are: {', '.join(QUANTIZERS)}")
     targets = [target for kind, target in variants if kind == "int8"]
-    if int8_attention and "tensorrt" not in targets:
-        raise UsageError(
-            f"--int8-attention is for --precision int8 --target tensorrt, found INT8 for "
-            f"{' and '.join(targets) or 'nothing'}: on processors attention is faster in float. Leave it out"
-        )
     if quantizer == "modelopt" and (dense or set(targets) != {"tensorrt"}):
         found = "--dense" if dense else f"INT8 for {' and '.join(targets) or 'nothing'}"
         raise UsageError(

@@ -95,7 +95,14 @@ def test_an_earlier_folder_may_be_replaced(hub_folder: Path, tmp_path: Path) -> 
     assert [path.name for path in earlier.iterdir()] == ["later"]
 
 
-@pytest.mark.parametrize("options", [{"layout": "tensorflow"}, {"layout": "huggingface", "target": ["x86", "arm"]}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layout": "tensorflow"},
+        {"layout": "huggingface", "target": ["x86", "arm"]},
+        {"layout": "huggingface", "target": "tensorrt", "precision": "fp32"},
+    ],
+)
 def test_what_the_layout_has_no_place_for_is_refused(options: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"layout|name"):
         export(None, tmp_path / "folder", **options)  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ def test_its_graphs_are_proven_beside_ours_and_run_where_it_is_not_installed(
     export_at_origin(DEMO_CHECKPOINT, output, *options)
     report = json.loads((output / "report.json").read_text())
     assert report["quantizer"] == "modelopt" and report["beside"]["quantizer"] == "clipedge" and report["passed"]
+    assert "nvidia-modelopt" in report["provenance"]["tools"]
     ours, theirs = report["beside"]["parity"]["image"], report["towers"]["image"]["parity"]
     assert ours["median_centred_cosine"] > 0.995 and theirs["median_centred_cosine"] > 0.985
     assert ours["median_centred_cosine"] != theirs["median_centred_cosine"]
