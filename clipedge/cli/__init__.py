@@ -28,6 +28,7 @@ VERBS = {
     "search": "pictures of an index by a text or a picture; or the captions that describe a picture best",
     "inspect": "what a bundle holds, and whether it is right on this machine; or what was recognised in a model",
     "bench": "how fast a bundle is on this machine: latency, throughput, memory, power; or two such results compared",
+    "doctor": "what this machine can do, what it lacks, and the command that adds it",
 }
 INTERRUPTED, READER_GONE = 130, 141  # what shells report for SIGINT and SIGPIPE
 

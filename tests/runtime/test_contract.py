@@ -59,7 +59,7 @@ def loaded_by(code: str) -> set[str]:
         "import clipedge.cli.classify, clipedge.cli.eval, clipedge.cli.inspect, clipedge.cli.export",
         "import clipedge.retrieval.indexing, clipedge.cli.index, clipedge.cli.search",
         "import clipedge.cli.prompts, clipedge.cli.explain",
-        "import clipedge.cli.bench, clipedge.bench.latency",
+        "import clipedge.cli.bench, clipedge.bench.latency, clipedge.cli.doctor, clipedge.doctor.probe",
     ],
 )
 def test_importing_the_runtime_loads_nothing_heavy(code: str) -> None:
