@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from clipedge.calibration.sensitivity import LayerProfile
 from clipedge.drawing.page import escaped, figure, html_page, interval, percent, table
 from clipedge.export.checkpoints.licenses import find_license
+from clipedge.export.choice import Choice
 from clipedge.export.figures import EXPORTED, IN_FLOAT, SOURCE, cosine_figure, layer_figure, size_and_latency_figure
 from clipedge.export.report import Report, TowerReport
 from clipedge.export.verify import GATE, AnswerChange, ZeroShot
@@ -28,6 +30,7 @@ def report_html(report: Report) -> str:
         f"<h1>{escaped(title)}</h1>",
         _verdict(report),
         _summary(report),
+        *([_choice(report.choice)] if report.choice else []),
         *([_answers(report.zero_shot)] if report.zero_shot else []),
         _cosines(report),
         *([_layers(report.layers)] if report.layers else []),
@@ -55,6 +58,21 @@ def _verdict(report: Report) -> str:
         + (f"<ul>{failures}</ul>" if failures else "")
         + "</div>"
     )
+
+
+def _choice(choice: Choice) -> str:
+    rows = [
+        (
+            item.variant,
+            f"{statistics.median(item.round_ms):.2f}" if item.round_ms else "",
+            f"{min(item.round_ms):.2f} to {max(item.round_ms):.2f}" if item.round_ms else "",
+            "; ".join(item.failures) or "passed",
+        )
+        for item in choice.candidates
+    ]
+    caption = f"Every precision was built and tried here; {choice.chosen} was kept, since {choice.reason}."
+    columns = ("variant", "ms a picture, median of rounds", "range", "proof")
+    return f"<h2>Why {escaped(choice.chosen)}</h2>\n{table(columns, rows, caption=caption)}"
 
 
 def _answers_kept(report: Report) -> str:

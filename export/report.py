@@ -9,6 +9,7 @@ from typing import Any
 
 from clipedge.calibration.sensitivity import LayerProfile
 from clipedge.export.checkpoints.licenses import License, find_license
+from clipedge.export.choice import Choice, choice_lines
 from clipedge.export.verify import GATE, Parity, ZeroShot
 from clipedge.manifest import Provenance
 
@@ -38,7 +39,8 @@ class Report:
     """What an export is worth.
 
     ``unreadable`` has a line for each calibration and proof picture that was left out, ``failures`` are the lines in
-    which the export stays below the gate, and ``layers`` are the quantizable layers in graph order.
+    which the export stays below the gate, and ``layers`` are the quantizable layers in graph order. ``choice`` says how
+    ``--precision auto`` came to this variant.
     """
 
     model: str
@@ -54,6 +56,7 @@ class Report:
     provenance: Provenance
     layers: tuple[LayerProfile, ...] = ()
     also: tuple[Report, ...] = ()
+    choice: Choice | None = None
 
     @property
     def license(self) -> License:
@@ -101,6 +104,8 @@ def report_lines(report: Report) -> list[str]:
         share = sum(layer.multiply_adds for layer in kept) / sum(layer.multiply_adds for layer in report.layers)
         names = ", ".join(f"{layer.tower} {layer.layer}" for layer in kept)
         lines.append(f"  left in float, {100 * share:.1f} % of the multiply-adds: {names}")
+    if report.choice:
+        lines += choice_lines(report.choice)
     if report.unreadable:
         lines.append(f"  pictures that cannot be read and were left out: {len(report.unreadable)}")
         lines += [f"    {line}" for line in report.unreadable[:5]]

@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="the bundle's folder; replaced if it is one")
     parser.add_argument(
-        "--precision", default="int8", metavar="P[,P]", help="fp32, int8, or both: int8,fp32 (default: int8)"
+        "--precision",
+        default="int8",
+        metavar="P[,P]",
+        help="fp32, int8, both (int8,fp32), or auto: the fastest on this device that passes its proof (default: int8)",
     )
     parser.add_argument(
         "--target",
