@@ -49,7 +49,7 @@ def fastest(times: Mapping[str, Sequence[float]]) -> tuple[str, str]:
     """
     names = list(times)
     chosen = names[0]
-    ties = []
+    ties: list[str] = []
     for name in names[1:]:
         if all(new < old for new, old in zip(times[name], times[chosen], strict=True)):
             chosen, ties = name, []

@@ -15,21 +15,19 @@ from clipedge.errors import UsageError
 __all__ = ["Comparison", "Ratio", "Side", "compare", "comparison_lines", "read_side"]
 
 CLOCKS = 1.05  # a ratio of clocks from which on they differ
-Key = tuple[str, str, str]  # source, scenario, what: "p50", "samples/s", "joules"
+Key = tuple[str, str, str]  # source, scenario, what: "p50 (ms)", "samples/s", "J a sample"
+Figure = tuple[float, float, float]  # value, low, high; without an interval, low and high are the value
 
 
 @dataclass(frozen=True)
 class Side:
-    """What a comparison needs of a record. ``facts`` should be equal on both sides; ``megahertz`` nearly so.
-
-    ``figures`` are (value, low, high); without an interval, low and high are the value.
-    """
+    """What a comparison needs of a record. ``facts`` should be equal on both sides, ``megahertz`` nearly so."""
 
     name: str
     facts: Mapping[str, str]
     megahertz: Mapping[str, float]
     throttling: tuple[str, ...]
-    figures: Mapping[Key, tuple[float, float, float]]
+    figures: Mapping[Key, Figure]
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def compare(first: Side, second: Side) -> Comparison:
     keys = [key for key in first.figures if key in second.figures]
     if not keys:
         raise UsageError(f"{first.name} and {second.name} have no measurement in common; run both with the same --from")
-    ratios = tuple(Ratio(*key, *_ratio(first.figures[key], second.figures[key])) for key in keys)
+    ratios = tuple(_ratio(key, first.figures[key], second.figures[key]) for key in keys)
     return Comparison(first.name, second.name, tuple(_warnings(first, second)), ratios)
 
 
@@ -124,7 +122,7 @@ def _side(path: str, document: Mapping[str, Any]) -> Side:
         for key, name in (("cpu", "CPU"), ("gpu", "GPU"))
         if found[key] is not None
     }
-    figures: dict[Key, tuple[float, float, float]] = {}
+    figures: dict[Key, Figure] = {}
     for item in document["measurements"]:
         source, scenario = str(item["source"]), str(item["scenario"])
         for found in item["percentiles"]:
@@ -142,22 +140,20 @@ def _side(path: str, document: Mapping[str, Any]) -> Side:
     )
 
 
-def _figure(value: float, low: float | None = None, high: float | None = None) -> tuple[float, float, float]:
+def _figure(value: float, low: float | None = None, high: float | None = None) -> Figure:
     found = float(value), float(value if low is None else low), float(value if high is None else high)
     if not 0 < found[1] <= found[0] <= found[2] < math.inf:
         raise ValueError(f"expected a positive figure within its interval, found {found}")
     return found
 
 
-def _ratio(
-    first: tuple[float, float, float], second: tuple[float, float, float]
-) -> tuple[float, float, float, tuple[float, float] | None]:
+def _ratio(key: Key, first: Figure, second: Figure) -> Ratio:
     value = second[0] / first[0]
     if first[1] == first[2] or second[1] == second[2]:
-        return first[0], second[0], value, None
+        return Ratio(*key, first[0], second[0], value, None)
     below = math.hypot(math.log(second[0] / second[1]), math.log(first[2] / first[0]))
     above = math.hypot(math.log(second[2] / second[0]), math.log(first[0] / first[1]))
-    return first[0], second[0], value, (value * math.exp(-below), value * math.exp(above))
+    return Ratio(*key, first[0], second[0], value, (value * math.exp(-below), value * math.exp(above)))
 
 
 def _warnings(first: Side, second: Side) -> list[str]:

@@ -141,7 +141,7 @@ def notes(record: Record) -> list[str]:
         lines.insert(0, f"the machine was busy before the run: load {record.load:.1f} on its cores")
     for item in record.measurements:
         percent = METRIC_PERCENTS.get(item.scenario)
-        if percent in item.needed:
+        if percent is not None and percent in item.needed:
             seconds = item.needed[percent] * item.seconds / item.queries
             lines.append(
                 f"{item.scenario} from {item.source}: p{percent} takes {item.needed[percent]} queries, "

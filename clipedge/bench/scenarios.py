@@ -24,7 +24,7 @@ from clipedge.bench.percentiles import PERCENTS, Percentile, needed_queries, per
 from clipedge.bench.timing import WARM_UP, Times, timed
 from clipedge.machine.power import Power, PowerSource, mean_power, recorded_power
 
-__all__ = ["METRIC_PERCENTS", "SCENARIOS", "Measurement", "run_scenario"]
+__all__ = ["METRIC_PERCENTS", "SCENARIOS", "Measurement", "measurement", "run_scenario"]
 
 # Samples in a query. Offline, the whole load is cut into batches, as an engine would do itself; a query is a batch.
 SCENARIOS: Mapping[str, int] = {"single-stream": 1, "multi-stream": 8, "offline": 16}

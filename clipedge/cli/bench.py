@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.bundle is None) == (arguments.compare is None):
         raise UsageError("expected a bundle to measure, or --compare A.json B.json; give one of the two")
     if arguments.compare:
-        return _compare(*arguments.compare, arguments.json)
+        return _compare(arguments.compare, arguments.json)
     if not 0 < arguments.seconds < math.inf:
         raise UsageError(f"--seconds is {arguments.seconds:g}; it has to be more than 0")
     check_page(arguments.report)
@@ -70,8 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _compare(first: str, second: str, as_json: bool) -> int:
-    found = compare(read_side(first), read_side(second))
+def _compare(files: Sequence[str], as_json: bool) -> int:
+    first, second = map(read_side, files)
+    found = compare(first, second)
     if as_json:
         print_json(dataclasses.asdict(found))
     else:

@@ -103,7 +103,7 @@ def _without_cuda(machine: Machine, runtime: Probe) -> Advice:
 
 def _without_tensorrt(machine: Machine) -> Advice:
     if machine.jetson is None:
-        return Advice("better", "there is a GPU, and TensorRT is not installed", "pip install tensorrt")
+        return Advice("better", "there is a GPU, and TensorRT is not installed", 'pip install "clipedge[tensorrt]"')
     what = (
         "TensorRT's Python package cannot be imported: it comes with JetPack, and a virtual environment sees it only "
         "if it was made with --system-site-packages"

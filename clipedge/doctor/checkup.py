@@ -98,7 +98,9 @@ def _machine_facts(found: Checkup) -> list[tuple[str, str]]:
         capability = f", compute capability {gpu.compute_capability}" if gpu.compute_capability else ""
         facts.append(("GPU", f"{gpu.name}, driver {gpu.driver or 'unknown'}, {memory}{capability}"))
     if not found.gpus:
-        facts.append(("GPU", "none of NVIDIA's"))
+        facts.append(
+            ("GPU", "none of NVIDIA's" if machine.jetson is None else "the Jetson's own; nvidia-smi is silent")
+        )
     if machine.memory is not None:
         total, free = machine.memory.total_mb / 1e3, machine.memory.available_mb / 1e3
         facts.append(

@@ -14,7 +14,7 @@ from clipedge.manifest import TensorSpec, Variant
 __all__ = ["WEIGHTS", "probe_graph", "probe_variant"]
 
 SIZE = 4
-WEIGHTS: NDArray[np.float32] = (np.arange(SIZE * SIZE, dtype=np.float32).reshape(SIZE, SIZE) - 7) / 8
+WEIGHTS: NDArray[np.float32] = np.linspace(-1, 1, SIZE * SIZE, dtype=np.float32).reshape(SIZE, SIZE)
 OPSET, IR_VERSION = 13, 8
 FLOAT = 1  # TensorProto.FLOAT
 

@@ -21,7 +21,7 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxrunti
 
 def installed_packages(found: Iterable[Distribution] | None = None) -> dict[str, str]:
     """Version by name, in lower case with hyphens; ``found`` are the packages to look at (default: all)."""
-    names = {}
+    names: dict[str, str] = {}
     for item in distributions() if found is None else found:
         name = item.metadata["Name"]
         if name:  # a folder that an interrupted removal left behind has none

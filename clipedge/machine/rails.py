@@ -37,7 +37,7 @@ class Rail:
 
 def find_rails(root: Path = Path("/")) -> tuple[Rail, ...]:
     """The rails of this machine; none without such monitors. Channels that are not connected ("NC") are left out."""
-    found = []
+    found: list[tuple[str | None, tuple[Path, ...]]] = []
     for monitor in sorted(root.glob("sys/class/hwmon/hwmon*")):
         if text_of(monitor / "name") == "ina3221":
             for channel in (1, 2, 3):

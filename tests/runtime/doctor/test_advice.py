@@ -66,7 +66,7 @@ def test_a_gpu_that_is_not_used_is_better_used() -> None:
         "there is a GPU, and this ONNX Runtime was built without CUDA": (
             'pip uninstall --yes onnxruntime && pip install "clipedge[gpu]"'
         ),
-        "there is a GPU, and TensorRT is not installed": "pip install tensorrt",
+        "there is a GPU, and TensorRT is not installed": 'pip install "clipedge[tensorrt]"',
     }
     with_cuda = (replace(WORKING[0], devices={"CUDAExecutionProvider": "works"}), *WORKING[1:])
     assert "CUDA" not in " ".join(item.what for item in advice(MACHINE, ALL, with_cuda, (GPU,), 50))
