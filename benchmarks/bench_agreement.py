@@ -32,7 +32,7 @@ from clipedge.bench.scenarios import SCENARIOS, Measurement, measurement
 from clipedge.bench.timing import MIN_RUNS, Times, timed
 
 LIMIT = 0.05
-MIN_TURNS = 10
+MIN_TURNS = 5
 CASES = (("tensor", "single-stream"), ("tensor", "multi-stream"), ("tensor", "offline"), ("jpeg", "single-stream"))
 ENGINES = (("fp32", "onnxruntime"), ("int8.x86", "onnxruntime"), ("int8.x86", "openvino"))
 

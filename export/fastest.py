@@ -10,6 +10,7 @@ from clipedge.errors import UsageError
 from clipedge.export.choice import Candidate, Choice, fastest, in_turns
 from clipedge.export.proof import latencies
 from clipedge.export.variants import ProvenVariant
+from clipedge.machine.processor import family
 from clipedge.manifest import Precision
 from clipedge.model import variant_name
 
@@ -24,7 +25,7 @@ def check_auto(precisions: Sequence[str], targets: Sequence[str]) -> None:
     """Raises UsageError for auto among other precisions, and for a target that this device cannot measure."""
     if list(precisions) != [AUTO]:
         raise UsageError(f"--precision auto tries every precision itself; found it with {', '.join(precisions)}")
-    here = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}.get(platform.machine().lower())
+    here = family(platform.machine())
     if list(targets) != [here]:
         raise UsageError(
             f"--precision auto measures on this device, which is {here or platform.machine()}; found --target "

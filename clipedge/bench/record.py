@@ -61,20 +61,19 @@ def run_benchmark(
     show: Callable[[str], None] = lambda line: None,
 ) -> Record:
     """Each scenario from each source, about ``seconds`` long; ``show`` is told what comes next."""
-    power = power_source()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    clocks, state = read_clocks(), read_throttling()
-    signs: dict[str, None] = {}
-    found = []
+    power, before = power_source(), read_clocks()
+    found: list[Measurement] = []
+    signs: list[str] = []
     for source in sources:
         query = query_from(clip, source, picture)
         for scenario in scenarios:
             show(f"{scenario} from {source}")
+            state = read_throttling()
             found.append(run_scenario(source, scenario, query, seconds, power))
-            now = read_throttling()
-            signs.update(dict.fromkeys(f"{scenario} from {source}: {line}" for line in throttled_between(state, now)))
-            state = now
-    drifting = [
+            signs += [f"{scenario} from {source}: {line}" for line in throttled_between(state, read_throttling())]
+    clocks = (before, read_clocks())
+    signs += [
         f"{item.scenario} from {item.source} became slower as it ran, by {item.drift - 1:.0%}: heat, or other programs"
         for item in found
         if item.drift >= SLOWED
@@ -93,8 +92,8 @@ def run_benchmark(
         picture=picture.description,
         machine=describe_machine(),
         load=load,
-        clocks=(clocks, read_clocks()),
-        throttling=(*signs, *drifting),
+        clocks=clocks,
+        throttling=tuple(signs),
         peak_memory_mb=peak_memory_mb(),
         measurements=tuple(found),
     )

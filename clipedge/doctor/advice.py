@@ -9,6 +9,7 @@ from clipedge.doctor.gpu import Gpu
 from clipedge.doctor.packages import missing_extras, rival_runtimes
 from clipedge.doctor.probe import Probe
 from clipedge.machine.describe import Machine
+from clipedge.machine.processor import family
 
 __all__ = ["Advice", "advice", "never_run"]
 
@@ -46,7 +47,7 @@ def never_run(machine: Machine, gpus: Sequence[Gpu]) -> tuple[str, ...]:
         lines.append(
             "ClipEdge has never been run on a Jetson: what doctor and bench read there is tested on text alone"
         )
-    elif machine.processor.architecture.lower() in ("aarch64", "arm64"):
+    elif family(machine.processor.architecture) == "arm":
         lines.append("ClipEdge has never been run on an ARM processor")
     if machine.processor.features.get("VNNI"):
         lines.append("ClipEdge has not been measured on an x86 processor with VNNI")

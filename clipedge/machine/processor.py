@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["FEATURES", "Processor", "parse_cpuinfo"]
+__all__ = ["FEATURES", "Processor", "family", "parse_cpuinfo"]
 
 # What decides how fast INT8 and float16 are: name -> the flags, in Linux's words, any of which says that it is there.
 FEATURES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -45,12 +45,17 @@ class Processor:
     features: Mapping[str, bool]
 
 
+def family(architecture: str) -> str | None:
+    """``"x86"`` or ``"arm"``, as bundles call their targets, of what ``platform.machine()`` says; None for others."""
+    return {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}.get(architecture.lower())
+
+
 def parse_cpuinfo(text: str, architecture: str, cores: int) -> Processor:
     """The processor of a ``/proc/cpuinfo``; ``architecture`` as ``platform.machine()`` names it."""
     found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
     flags = set(found.group(1).split()) if found else set()
-    family = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}.get(architecture.lower(), "")
-    features = {name: bool(flags & set(any_of)) for name, any_of in FEATURES.get(family, {}).items()}
+    known = FEATURES.get(family(architecture) or "", {})
+    features = {name: bool(flags & set(any_of)) for name, any_of in known.items()}
     return Processor(_name(text) or architecture, architecture, cores, features)
 
 

@@ -18,9 +18,10 @@ from clipedge.errors import UsageError
 from clipedge.export import export, mixed, pipeline
 from clipedge.export.checkpoints import DEMO_CHECKPOINT
 from clipedge.export.choice import Candidate, Choice, choice_lines, fastest, in_turns
+from clipedge.machine.processor import family
 from clipedge.model import variant_name
 
-HERE = {"x86_64": "x86", "aarch64": "arm"}.get(platform.machine(), "")
+HERE = family(platform.machine()) or ""
 ELSEWHERE = "arm" if HERE == "x86" else "x86"
 
 
