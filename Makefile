@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell bench-agreement clean bench-heatmaps bench-decisions bench-robustness
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-agreement
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -42,6 +42,9 @@ bench: $(VENV)/.test $(PEERS)/.installed  ## ClipEdge beside its peers: benchmar
 bench-images: $(VENV)/.export  ## what the preprocessing modes cost, and what the fast one does to an embedding
 	$(BIN)/python benchmarks/preprocessing.py
 
+bench-c-images: $(VENV)/.export  ## preprocessing in libclipedge beside Pillow: benchmarks/results/c_preprocessing.md, .json
+	$(BIN)/python benchmarks/c_preprocessing.py
+
 bench-accuracy: $(VENV)/.export  ## what INT8 costs in accuracy: benchmarks/results/int8_accuracy.md, .json
 	$(BIN)/python benchmarks/int8_accuracy.py
 
@@ -72,6 +75,9 @@ bench-decisions: $(VENV)/.export  ## "none of these" for unknown shapes, calibra
 
 bench-robustness: $(VENV)/.export  ## INT8 beside float32 on worse pictures, and groups: results/robustness.md, .json, .html
 	$(BIN)/python benchmarks/robustness.py
+
+bench-stream: $(VENV)/.export  ## what counts as a changed frame, and what that spares: results/stream_changes.md, .json
+	$(BIN)/python benchmarks/stream_changes.py
 
 bench-retrieval: $(VENV)/.test $(PEERS)/.installed  ## indexes of up to a million vectors beside faiss: results/retrieval.md, .json
 	$(BIN)/python benchmarks/retrieval.py --peers $(PEERS)/bin/python

@@ -2,9 +2,10 @@
 
     python benchmarks/run.py --peers .venv-peers/bin/python [--quick] [--rounds 3]
 
-Every contender of ``layout.py`` runs in a fresh process in each round, one process at a time, in an order that is
-rotated from round to round. Writes ``results/cpu.json``, ``cpu.md`` and ``cpu.png`` (with --quick ``quick.*``).
-Exits with 1 if a contender could not be measured; a target that is not met is a result and no failure.
+Every contender of ``layout.py`` has a fresh process in each round. The processes take short turns, in an order that is
+rotated from round to round, and only one runs at a time (``turns.py``). All of a shape together take 10 GB. Writes
+``results/cpu.json``, ``cpu.md`` and ``cpu.png`` (with --quick ``quick.*``). Exits with 1 if a contender could not be
+measured; a target that is not met is a result and no failure.
 """
 
 from __future__ import annotations
@@ -14,23 +15,24 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from answers import answer_quality
-from layout import CONTENDERS, PATCH_SIZES, REPOSITORY, RESULTS, Contender, model_folder
+from layout import BATCHES, CONTENDERS, PATCH_SIZES, REPOSITORY, RESULTS, Contender, contender_named, model_folder
 from machine import describe_machine
 from plot import draw
 from table import markdown
 from targets import judge
+from turns import Worker, WorkerError, running
 
 BENCHMARKS = REPOSITORY / "benchmarks"
-SECONDS = 1.0  # for each scenario of each process
+SECONDS = 0.4  # for each scenario of a turn
+TURNS = {1: 3, 8: 1}  # in each round, by the batch
 REFERENCE = "transformers"  # its answers are the right ones
 
 
@@ -44,33 +46,10 @@ class Settings:
     pythons: dict[str, str]
 
 
-class WorkerError(Exception):
-    """A contender's process failed; the message is the last line that it wrote."""
-
-
 def prepare(settings: Settings) -> None:
     """Make pictures, checkpoints and models, each in the environment of its tools."""
     for environment, script in (("clipedge", "prepare.py"), ("peers", "prepare_peers.py")):
         subprocess.run([settings.pythons[environment], str(BENCHMARKS / script), *settings.shapes], check=True)
-
-
-def run_worker(python: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Run one contender in a fresh process. Its figures, and ``cold_start_ms`` by this process's clock."""
-    command = [python, str(BENCHMARKS / "worker.py"), json.dumps(arguments)]
-    start = time.perf_counter()
-    # A file takes what libraries say on stderr: a pipe that nobody reads would fill and stop the process.
-    with (
-        tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
-    ):
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        cold_start = 1000 * (time.perf_counter() - start)
-        rest, _ = process.communicate()
-        if process.returncode != 0:
-            errors.seek(0)
-            raise WorkerError((errors.read().strip().splitlines() or ["it wrote nothing"])[-1])
-    return {"cold_start_ms": round(cold_start, 1), **json.loads(first), **json.loads(rest)}
 
 
 def rotated(contenders: Sequence[Contender], turn: int, turns: int) -> list[Contender]:
@@ -85,26 +64,59 @@ def measure(settings: Settings) -> tuple[dict[str, dict[str, list[dict[str, Any]
     missing: dict[str, str] = {}
     for turn in range(settings.rounds):
         for shape in settings.shapes:
-            for contender in rotated(CONTENDERS, turn, settings.rounds):
-                if contender.name in missing:
-                    continue
-                arguments = {
-                    "contender": contender.name,
-                    "shape": shape,
-                    "seconds": settings.seconds,
-                    "answers": turn == 0,
-                }
+            contenders = [item for item in rotated(CONTENDERS, turn, settings.rounds) if item.name not in missing]
+            with ExitStack() as processes:
+                workers = start(contenders, shape, settings, processes, missing)
+                found = one_round(workers, settings.seconds, missing)
+                for name in found:
+                    figures[shape].setdefault(name, []).append(found[name])
+                    say(f"round {turn + 1}/{settings.rounds}  {shape}  {name:24} {brief(found[name])}")
+                    if turn == 0:
+                        found[name] |= {
+                            "note": workers[name].ask(job="note"),
+                            "embeds": workers[name].ask(job="embeds"),
+                        }
+    if REFERENCE in missing:
+        sys.exit(f"{REFERENCE}, which all answers are compared with, cannot run: {missing[REFERENCE]}")
+    for name, reason in missing.items():
+        say(f"!! {name} is NOT MEASURED: {reason}")
+    return {
+        shape: {name: found[name] for name in found if name not in missing} for shape, found in figures.items()
+    }, missing
+
+
+def start(
+    contenders: Sequence[Contender], shape: str, settings: Settings, processes: ExitStack, missing: dict[str, str]
+) -> dict[str, Worker]:
+    """A process for each contender, one after the other; why one could not start goes into ``missing``."""
+    workers = {}
+    for contender in contenders:
+        say(f"starting {contender.name} for {shape}")
+        try:
+            worker = running(settings.pythons[contender.environment], contender.name, shape)
+            workers[contender.name] = processes.enter_context(worker)
+        except WorkerError as error:
+            missing[contender.name] = str(error)
+    return workers
+
+
+def one_round(workers: Mapping[str, Worker], seconds: float, missing: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """The figures of processes that take turns, so that a noisy minute of the machine is everybody's."""
+    found: dict[str, dict[str, Any]] = {
+        name: {"cold_start_ms": worker.cold_start_ms} for name, worker in workers.items()
+    }
+    for batch in BATCHES:  # the smallest first: the peak of memory only grows
+        for _ in range(TURNS[batch]):
+            for name, worker in workers.items():
+                sources = ("jpeg", "tensor") if contender_named(name).from_tensor else ("jpeg",)
                 try:
-                    found = run_worker(settings.pythons[contender.environment], arguments)
+                    for source in sources:
+                        times = worker.ask(job="latencies", source=source, batch=batch, seconds=seconds)
+                        found[name].setdefault(f"{source}_{batch}_ms", []).extend(times)
+                    found[name][f"peak_{batch}_mb"] = worker.ask(job="peak_memory_mb")
                 except WorkerError as error:
-                    if contender.name == REFERENCE:
-                        sys.exit(f"{contender.name}, which all answers are compared with, cannot run: {error}")
-                    missing[contender.name] = str(error)
-                    say(f"!! {contender.name} is NOT MEASURED: {error}")
-                    continue
-                figures[shape].setdefault(contender.name, []).append(found)
-                say(f"round {turn + 1}/{settings.rounds}  {shape}  {contender.name:24} {brief(found)}")
-    return figures, missing
+                    missing[name] = str(error)
+    return {name: figures for name, figures in found.items() if name not in missing}
 
 
 def brief(found: dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
 """Measure one contender in this process, which has to be a fresh one.
 
-    PYTHON benchmarks/worker.py '{"contender": "ort-fp32", "shape": "ViT-B/32", "seconds": 2, "answers": true}'
+    PYTHON benchmarks/worker.py '{"contender": "ort-fp32", "shape": "ViT-B/32"}'
 
-Prints two lines of JSON on stdout: the first as soon as the first JPEG has its label (the parent's clock stops there,
-which gives the cold start), the second with everything else.
+Prints one line of JSON as soon as the first JPEG has its label (the parent's clock stops there, which gives the cold
+start). Then it takes jobs, a line of JSON each on stdin (see ``JOBS``), and answers each with a line.
 """
 
 from __future__ import annotations
@@ -15,24 +15,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-WARM_UP = 1  # after the label that stopped the parent's clock
-MIN_CALLS = 3  # in each round
+from engines import Engine, open_contender
+from layout import held_out_pictures, model_folder
 
 
-def latencies(call: Callable[[], object], seconds: float) -> list[float]:
-    """Wall-clock milliseconds of each call, after warm-up, for about ``seconds`` and at least ``MIN_CALLS`` calls."""
-    for _ in range(WARM_UP):
-        call()
+def latencies(engine: Engine, source: str, batch: int, seconds: float) -> list[float]:
+    """Milliseconds of each call after a warm-up, for about ``seconds`` and at least one call.
+
+    ``source``: "jpeg" (files to labels) or "tensor" (to embeddings).
+    """
+    paths = held_out_pictures()[:batch]
+    tensors = engine.tensors(paths) if source == "tensor" else None
+    call: Callable[[], object] = (lambda: engine.label(paths)) if tensors is None else (lambda: engine.embed(tensors))
+    call()
     times: list[float] = []
     end = time.perf_counter() + seconds
-    while len(times) < MIN_CALLS or time.perf_counter() < end:
+    while not times or time.perf_counter() < end:
         start = time.perf_counter()
         call()
         times.append(round(1000 * (time.perf_counter() - start), 3))
     return times
 
 
-def peak_memory_mb() -> float:
+def peak_memory_mb(engine: Engine) -> float:
     """The largest resident set of this process so far.
 
     From /proc: getrusage's figure starts with the parent's, from whose memory this process was started.
@@ -43,27 +48,30 @@ def peak_memory_mb() -> float:
     raise RuntimeError("/proc/self/status has no VmHWM: the benchmark needs Linux")
 
 
-def measure(contender: str, shape: str, seconds: float, answers: bool) -> dict[str, Any]:
-    """Latencies in milliseconds, peak memory in MB, and with ``answers`` the held-out pictures' embeddings."""
-    from engines import open_contender
-    from layout import BATCHES, contender_named, held_out_pictures, model_folder
+def embeds(engine: Engine) -> list[list[float]]:
+    """Of the held-out pictures, one at a time, as a camera delivers them.
 
-    paths = held_out_pictures()
-    engine = open_contender(contender, model_folder(shape))
-    print(json.dumps({"first_label": engine.label(paths[:1])[0]}), flush=True)
-    figures: dict[str, Any] = {"note": engine.note}
-    for batch in BATCHES:  # the smallest first: the peak only grows
-        chosen = paths[:batch]
-        figures[f"jpeg_{batch}_ms"] = latencies(lambda chosen=chosen: engine.label(chosen), seconds)
-        if contender_named(contender).from_tensor:
-            tensors = engine.tensors(chosen)
-            figures[f"tensor_{batch}_ms"] = latencies(lambda tensors=tensors: engine.embed(tensors), seconds)
-        figures[f"peak_{batch}_mb"] = peak_memory_mb()
-    if answers:
-        # One at a time, as a camera delivers them: dynamic quantization makes an answer depend on its batch-mates.
-        figures["embeds"] = [engine.embed_pictures([path])[0].tolist() for path in paths]
-    return figures
+    Dynamic quantization makes an answer depend on its batch-mates.
+    """
+    return [engine.embed_pictures([path])[0].tolist() for path in held_out_pictures()]
+
+
+JOBS: dict[str, Callable[..., Any]] = {
+    "latencies": latencies,
+    "peak_memory_mb": peak_memory_mb,
+    "embeds": embeds,
+    "note": lambda engine: engine.note,
+}
+
+
+def main() -> None:
+    arguments = json.loads(sys.argv[1])
+    engine = open_contender(arguments["contender"], model_folder(arguments["shape"]))
+    print(json.dumps({"first_label": engine.label(held_out_pictures()[:1])[0]}), flush=True)
+    for line in sys.stdin:
+        job = json.loads(line)
+        print(json.dumps(JOBS[job.pop("job")](engine, **job)), flush=True)
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(**json.loads(sys.argv[1]))))
+    main()

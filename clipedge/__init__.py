@@ -6,11 +6,15 @@
     clip.classifier(["cat", "dog"]).predict(images)
     index = clipedge.Index.open("photos.index", clip.manifest.space_id)     # what `clipedge index` writes
     index.search(clip.encode_text("a red car"), k=10)
+    with clipedge.Stream(clip.classifier(bank), on_event=print) as stream:  # a camera's frames, at any rate
+        stream.push(frame, time.monotonic())
 
 This package is what runs on the device. ``clipedge.export`` and ``clipedge.calibration`` are for the workstation and
 are never imported from here.
 """
 
+from clipedge.camera.presence import Event, EventRule
+from clipedge.camera.stream import Stream
 from clipedge.classify import Classifier
 from clipedge.errors import (
     BackendError,
@@ -38,6 +42,8 @@ __all__ = [
     "Classifier",
     "Clip",
     "ClipEdgeError",
+    "Event",
+    "EventRule",
     "Frame",
     "GateError",
     "ImageError",
@@ -46,6 +52,7 @@ __all__ = [
     "MissingDependencyError",
     "PromptBank",
     "SpaceError",
+    "Stream",
     "UsageError",
     "load",
 ]

@@ -23,6 +23,7 @@ VERBS = {
     "explain": "where in a picture a label is: a heatmap, and boxes",
     "prompts": "labels, synonyms and negatives become a prompt bank: a classifier's text side in one file",
     "teach": "a class added to a prompt bank by a few pictures, or taken out again",
+    "watch": "a camera's or a video's frames: when a label appears, and when it leaves",
     "eval": "accuracy on a folder with one sub-folder for each class",
     "index": "a folder of pictures becomes an index to search, or one is brought up to date",
     "search": "pictures of an index by a text or a picture; or the captions that describe a picture best",
@@ -30,6 +31,7 @@ VERBS = {
     "bench": "how fast a bundle is on this machine: latency, throughput, memory, power; or two such results compared",
     "doctor": "what this machine can do, what it lacks, and the command that adds it",
 }
+JSON_LINES = {"watch"}  # verbs that may never end: one document a line, as things happen
 INTERRUPTED, READER_GONE = 130, 141  # what shells report for SIGINT and SIGPIPE
 
 
@@ -81,6 +83,11 @@ def print_json(document: Any) -> None:
     print()
 
 
+def print_json_line(document: Any) -> None:
+    """A JSON document on one line of stdout, at once, for verbs that print as things happen."""
+    print(json.dumps(_without_nan(document), allow_nan=False), flush=True)
+
+
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
@@ -97,7 +104,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         verb_parser = verbs.add_parser(verb, help=description, description=f"{verb}: {description}")
         if verb == named:  # the other verbs' modules are not needed, and some are heavy
             _verb(verb).add_arguments(verb_parser)
-            verb_parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+            shown = "JSON documents on stdout, one a line" if verb in JSON_LINES else "one JSON document on stdout"
+            verb_parser.add_argument("--json", action="store_true", help=shown)
     return parser.parse_args(argv)
 
 

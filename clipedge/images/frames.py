@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from clipedge.errors import ImageError
 
-__all__ = ["ColorMatrix", "ColorRange", "Frame", "PixelFormat", "to_rgb"]
+__all__ = ["ColorMatrix", "ColorRange", "Frame", "PixelFormat", "channel_views", "to_rgb"]
 
 PixelFormat = Literal["rgb8", "bgr8", "rgba8", "bgra8", "gray8", "nv12", "i420", "yuyv", "uyvy"]
 ColorMatrix = Literal["bt601", "bt709"]
@@ -145,6 +145,20 @@ def to_rgb(frame: Frame) -> Pixels:
         pixels = planes[0].reshape(frame.height, frame.width, -1)
         return np.ascontiguousarray(pixels[:, :, 2::-1] if frame.format[0] == "b" else pixels[:, :, :3])
     return _yuv_to_rgb(frame, planes)
+
+
+def channel_views(frame: Frame) -> tuple[Pixels, ...]:
+    """Views of each channel, (rows, columns), nothing converted and nothing copied.
+
+    Grey; the three colours in the frame's own order; or Y and the subsampled Cb and Cr.
+    """
+    planes = _plane_views(frame)
+    if frame.format == "gray8":
+        return (planes[0],)
+    if frame.format in ("rgb8", "bgr8", "rgba8", "bgra8"):
+        pixels = planes[0].reshape(frame.height, frame.width, -1)
+        return pixels[:, :, 0], pixels[:, :, 1], pixels[:, :, 2]
+    return _yuv_channels(frame, planes)
 
 
 def _yuv_to_rgb(frame: Frame, planes: list[Pixels]) -> Pixels:

@@ -37,6 +37,7 @@ LAZY_WORKSTATION_IMPORTS = {"clipedge/cli/export.py", "clipedge/cli/inspect.py"}
 KNOWN_HEAVY_IMPORTS = {
     ("clipedge/backends/onnxruntime.py", "onnxruntime", True),
     ("clipedge/backends/openvino.py", "openvino", True),
+    ("clipedge/camera/sources.py", "cv2", False),
     ("clipedge/retrieval/graph.py", "usearch", False),
     ("clipedge/retrieval/parquet.py", "pyarrow", False),
     ("clipedge/text.py", "tokenizers", False),
@@ -60,6 +61,7 @@ def loaded_by(code: str) -> set[str]:
         "import clipedge.retrieval.indexing, clipedge.cli.index, clipedge.cli.search",
         "import clipedge.cli.prompts, clipedge.cli.explain",
         "import clipedge.cli.bench, clipedge.bench.latency, clipedge.cli.doctor, clipedge.doctor.probe",
+        "import clipedge.camera.sources, clipedge.cli.watch",
     ],
 )
 def test_importing_the_runtime_loads_nothing_heavy(code: str) -> None:

@@ -1,0 +1,1 @@
+"""A camera's frames become events: a label appeared, a label left."""
