@@ -13,6 +13,7 @@ EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "text": (("tokenizers",), "encoding texts on this machine; with prompt banks it is not needed"),
     "index": (("usearch",), "searching large indexes by a graph"),
     "parquet": (("pyarrow",), "writing indexes for vector databases"),
+    "camera": (("opencv-python-headless", "opencv-python"), "watching cameras and videos: clipedge watch"),
     "export": (("torch",), "exporting models: a workstation's job"),
 }
 # Each of these is ONNX Runtime, in the same folder: whichever was installed last has overwritten files of the others.
