@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -87,6 +87,9 @@ bench-stream: $(VENV)/.export  ## what counts as a changed frame, and what that 
 
 bench-retrieval: $(VENV)/.test $(PEERS)/.installed  ## indexes of up to a million vectors beside faiss: results/retrieval.md, .json
 	$(BIN)/python benchmarks/retrieval.py --peers $(PEERS)/bin/python
+
+bench-agreement: $(VENV)/.test  ## `clipedge bench` beside an independent timing loop: results/bench_agreement.md, .json
+	$(BIN)/python benchmarks/bench_agreement.py
 
 bench-haswell: $(VENV)/.test  ## INT8 on emulated processors without VNNI: benchmarks/results/haswell.md, .json
 	$(BIN)/python benchmarks/haswell.py

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from clipedge.calibration.half.plan import KeptOperation
 from clipedge.calibration.sensitivity import LayerProfile
 from clipedge.drawing.page import escaped, figure, html_page, interval, percent, table
 from clipedge.export.checkpoints.licenses import find_license
+from clipedge.export.choice import Choice
 from clipedge.export.figures import EXPORTED, IN_FLOAT, SOURCE, cosine_figure, layer_figure, size_and_latency_figure
 from clipedge.export.report import Beside, Report, TowerReport
 from clipedge.export.verify import GATE, AnswerChange, Parity, ZeroShot
@@ -29,6 +31,7 @@ def report_html(report: Report) -> str:
         f"<h1>{escaped(title)}</h1>",
         _verdict(report),
         _summary(report),
+        *([_choice(report.choice)] if report.choice else []),
         *([_answers(report.zero_shot)] if report.zero_shot else []),
         *([_beside(report, report.beside)] if report.beside else []),
         _cosines(report),
@@ -58,6 +61,21 @@ def _verdict(report: Report) -> str:
         + (f"<ul>{failures}</ul>" if failures else "")
         + "</div>"
     )
+
+
+def _choice(choice: Choice) -> str:
+    rows = [
+        (
+            item.variant,
+            f"{statistics.median(item.round_ms):.2f}" if item.round_ms else "",
+            f"{min(item.round_ms):.2f} to {max(item.round_ms):.2f}" if item.round_ms else "",
+            "; ".join(item.failures) or "passed",
+        )
+        for item in choice.candidates
+    ]
+    caption = f"Every precision was built and tried here; {choice.chosen} was kept, since {choice.reason}."
+    columns = ("variant", "ms a picture, median of rounds", "range", "proof")
+    return f"<h2>Why {escaped(choice.chosen)}</h2>\n{table(columns, rows, caption=caption)}"
 
 
 def _answers_kept(report: Report) -> str:

@@ -9,12 +9,15 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from clipedge.bundle import MANIFEST_NAME, replacing_folder
 from clipedge.errors import GateError, UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, ModelSource, load_checkpoint
 from clipedge.export.checkpoints.licenses import find_license
+from clipedge.export.choice import Choice
 from clipedge.export.dense import check_dense, prepare_dense, prove_dense
+from clipedge.export.fastest import AUTO, check_auto, choose_fastest, drop_files
 from clipedge.export.half import prove_half
 from clipedge.export.html import report_html
 from clipedge.export.layout import Layout, check_layout, to_huggingface
@@ -37,6 +40,7 @@ __all__ = ["PRECISIONS", "TARGETS", "export"]
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 TARGETS: tuple[Target, ...] = ("x86", "arm", "tensorrt")
+Wanted: TypeAlias = Precision | Literal["auto"]
 MIN_PROOF = 2  # a mean has to be subtracted, and something has to be left
 
 
@@ -44,7 +48,7 @@ def export(
     model: str | os.PathLike[str] | None,
     output: str | os.PathLike[str],
     *,
-    precision: Precision | Sequence[Precision] = "int8",
+    precision: Wanted | Sequence[Wanted] = "int8",
     target: Target | Sequence[Target] = "x86",
     calibration_data: str | os.PathLike[str] | None = None,
     labels: Sequence[str] | None = None,
@@ -65,7 +69,8 @@ def export(
     ``model``: a folder in Hugging Face's or OpenCLIP's layout, a file of weights (``arch``: of which architecture;
     ``tokenizer``: where its tokenizer is), "owner/name" on a hub (``revision``: a branch, tag or commit there), or None
     for the demonstration checkpoint. ``precision`` and ``target`` may be several: the bundle then holds a variant for
-    each, and the report those of the further ones in ``also``.
+    each, and the report those of the further ones in ``also``. ``precision`` "auto" tries each, and keeps the fastest
+    on this device that passes its proof (``clipedge.export.fastest``).
     ``calibration_data``: a folder, a list or a webdataset tar of pictures, as ``read_pictures`` takes them (two thirds
     calibrate, one third proves; classes give the accuracy), or "scenes". ``labels`` in ``templates`` become the prompt
     bank ``default``. ``text=False`` leaves the text tower out.
@@ -134,9 +139,13 @@ def export(
             ]
         for tower in patches.values():
             proven = [prove_dense(found, towers["image"], tower, folder, calibrations, gate) for found in proven]
+        choice = None
+        if AUTO in precision and any(not found.failures for found in proven):
+            proven, choice = _keep_fastest(folder, checkpoint, proven, calibrations.sha256)
         manifest = _write_manifest(folder, checkpoint, proven, calibrations.sha256)
         carry_banks(Path(output), folder, manifest.space_id)
         report = _reports(folder, checkpoint, manifest, towers | patches, proven, calibrations, proof)
+        report = dataclasses.replace(report, choice=choice)
         if not report.passed:
             raise GateError("; ".join(report.all_failures), report)
         _write_reports(folder, report)
@@ -155,12 +164,25 @@ def _warn_of_restrictions(checkpoint: Checkpoint) -> None:
         )
 
 
+def _keep_fastest(
+    folder: Path, checkpoint: Checkpoint, proven: Sequence[ProvenVariant], calibration_sha256: str | None
+) -> tuple[list[ProvenVariant], Choice]:
+    """The fastest of the variants that passed; the files of the others are deleted."""
+    _write_manifest(folder, checkpoint, [found for found in proven if not found.failures], calibration_sha256)
+    fastest, choice = choose_fastest(folder, proven)
+    drop_files(folder, fastest, proven)
+    return [fastest], choice
+
+
 def _wanted_variants(
-    precision: Precision | Sequence[Precision], target: Target | Sequence[Target]
+    precision: Wanted | Sequence[Wanted], target: Target | Sequence[Target]
 ) -> list[tuple[Precision, Target]]:
     """Each precision for each target; a graph in float serves all, and is held to TensorRT's rules if that is one."""
-    precisions = [precision] if isinstance(precision, str) else list(dict.fromkeys(precision))
+    names = [precision] if isinstance(precision, str) else list(dict.fromkeys(precision))
     targets = [target] if isinstance(target, str) else list(dict.fromkeys(target))
+    if AUTO in names:
+        check_auto(names, targets)
+    precisions = [kind for name in names for kind in (PRECISIONS if name == "auto" else (name,))]
     for what, found, choices in (("precision", precisions, PRECISIONS), ("target", targets, TARGETS)):
         for name in found or [""]:
             if name not in choices:

@@ -11,6 +11,7 @@ from typing import Any
 from clipedge.calibration.half.plan import KeptOperation
 from clipedge.calibration.sensitivity import LayerProfile
 from clipedge.export.checkpoints.licenses import License, find_license
+from clipedge.export.choice import Choice, choice_lines
 from clipedge.export.verify import GATE, Parity, ZeroShot
 from clipedge.manifest import Provenance
 
@@ -55,7 +56,7 @@ class Report:
     ``unreadable`` has a line for each calibration and proof picture that was left out, ``failures`` are the lines in
     which the export stays below the gate, ``layers`` are the quantizable layers in graph order, and ``kept`` is what
     half precision could not hold and left in float32. With another ``quantizer`` than our own, what ours would have
-    given is ``beside``.
+    given is ``beside``. ``choice`` says how ``--precision auto`` came to this variant.
     """
 
     model: str
@@ -74,6 +75,7 @@ class Report:
     quantizer: str = "clipedge"
     beside: Beside | None = None
     also: tuple[Report, ...] = ()
+    choice: Choice | None = None
 
     @property
     def license(self) -> License:
@@ -130,6 +132,8 @@ def report_lines(report: Report) -> list[str]:
         lines.append(f"  left in float, {100 * share:.1f} % of the multiply-adds: {names}")
     if report.kept:
         lines.append(f"  left in float32, since half precision cannot hold them: {kept_names(report.kept)}")
+    if report.choice:
+        lines += choice_lines(report.choice)
     if report.unreadable:
         lines.append(f"  pictures that cannot be read and were left out: {len(report.unreadable)}")
         lines += [f"    {line}" for line in report.unreadable[:5]]

@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 import torch
 
-from clipedge.bench import Latency, measure
+from clipedge.bench.latency import Latency, measure
 from clipedge.export.checkpoints import Checkpoint, ModelSource, load_checkpoint
 from clipedge.export.towers import ImageTower, build_image_tower, build_text_tower, dense_tower
 

@@ -29,6 +29,8 @@ VERBS = {
     "index": "a folder of pictures becomes an index to search, or one is brought up to date",
     "search": "pictures of an index by a text or a picture; or the captions that describe a picture best",
     "inspect": "what a bundle holds, and whether it is right on this machine; or what was recognised in a model",
+    "bench": "how fast a bundle is on this machine: latency, throughput, memory, power; or two such results compared",
+    "doctor": "what this machine can do, what it lacks, and the command that adds it",
 }
 JSON_LINES = {"watch"}  # verbs that may never end: one document a line, as things happen
 INTERRUPTED, READER_GONE = 130, 141  # what shells report for SIGINT and SIGPIPE

@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         default="int8",
         metavar="P[,P]",
-        help="fp32, fp16 (for GPUs), int8, or several: int8,fp16 (default: int8)",
+        help="fp32, fp16 (for GPUs), int8, several (int8,fp16), or auto: the fastest on this device that passes its "
+        "proof (default: int8)",
     )
     parser.add_argument(
         "--target",

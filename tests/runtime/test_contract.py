@@ -65,6 +65,7 @@ def loaded_by(code: str) -> set[str]:
         "import clipedge.evaluation.evaluate, clipedge.folders, clipedge.selftest",
         "import clipedge.cli.classify, clipedge.cli.eval, clipedge.cli.inspect, clipedge.cli.export",
         "import clipedge.retrieval.indexing, clipedge.cli.index, clipedge.cli.search",
+        "import clipedge.cli.bench, clipedge.bench.latency, clipedge.cli.doctor, clipedge.doctor.probe",
         "import clipedge.camera.sources, clipedge.cli.watch",
         "import clipedge.cli.prompts, clipedge.cli.explain, clipedge.cli.build",
     ],

@@ -1,27 +1,18 @@
-"""Latency of a bundle's towers.
-
-``python -m clipedge.bench BUNDLE [VARIANT [BACKEND]]`` prints it as JSON, from a process of its own: the thread pools
-of two engines in one process disturb each other.
-"""
+"""Latency of a bundle's towers in one number each, for the proof of an export and for choosing between variants."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from safetensors import safe_open
 
+from clipedge.bench.timing import timed
 from clipedge.model import load
 from clipedge.selftest import GOLDEN_NAME, TENSORS
 
 __all__ = ["Latency", "measure", "tower_latencies"]
-
-WARM_UP = 3
-MIN_RUNS = 10
 
 
 @dataclass(frozen=True)
@@ -34,15 +25,8 @@ class Latency:
 
 
 def measure(call: Callable[[], object], seconds: float = 1.0) -> Latency:
-    """Time ``call`` again and again for about ``seconds``, at least ``MIN_RUNS`` times."""
-    for _ in range(WARM_UP):
-        call()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < MIN_RUNS or time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        times.append(1000 * (time.perf_counter() - start))
+    """Time ``call`` again and again for about ``seconds``."""
+    times = 1000 * timed(call, seconds)
     return Latency(float(np.median(times)), float(np.percentile(times, 90)), len(times))
 
 
@@ -56,7 +40,3 @@ def tower_latencies(folder: str, variant: str | None = None, backend: str | None
             one = golden.get_slice(TENSORS[tower][0])[:1]
         latencies[tower] = measure(lambda engine=engine, one=one: engine(one))  # type: ignore[misc]
     return latencies
-
-
-if __name__ == "__main__":
-    print(json.dumps({tower: asdict(latency) for tower, latency in tower_latencies(*sys.argv[1:]).items()}))
