@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from clipedge.backends import Engine, EngineOptions, open_engine
+from clipedge.backends import BATCH, GPU_BACKENDS, Engine, EngineOptions, open_engine
 from clipedge.bundle import Bundle, open_bundle
 from clipedge.classify import Classifier
 from clipedge.errors import BundleError, SpaceError, UsageError
@@ -26,9 +26,6 @@ from clipedge.text import DEFAULT_TEMPLATES, Tokenizer
 
 __all__ = ["Clip", "load"]
 
-# Pictures (or texts) that go through an engine at once: enough to fill the cores, little enough memory for a board.
-BATCH = 16
-
 
 def load(
     folder: str | os.PathLike[str],
@@ -41,8 +38,10 @@ def load(
 ) -> Clip:
     """Open a bundle and test its image engine on a golden input.
 
-    ``backend``: an engine's name, or None for the best that is installed. ``variant``: such as ``"int8.x86"``, or
-    None for the one that suits this processor. ``threads``: CPU threads, None for one per core.
+    ``backend``: an engine's name, or None for the best that is installed (of those on the CPU; ``"tensorrt"``,
+    ``"onnxruntime-tensorrt"`` and ``"onnxruntime-cuda"`` want to be named). ``variant``: such as ``"int8.x86"``, or
+    None for the one that suits the processor or the GPU that is to run it. ``threads``: CPU threads, None for one per
+    core.
     ``spinning=False``: the engine's threads sleep between calls instead of waiting busily, which saves power at a
     camera's pace and delays small models by milliseconds. (OpenVINO's threads always sleep.)
     ``preprocess="fast"`` decodes and resizes large pictures several times faster, nearly as the model was trained;
@@ -93,7 +92,11 @@ class Clip:
     @property
     def image_variant(self) -> str:
         """The image tower that runs: ``int8.x86``, ``fp32``."""
-        return variant_name(choose_variant(self.bundle, "image", self.variant))
+        return variant_name(self.chosen("image"))
+
+    def chosen(self, tower: TowerName) -> Variant:
+        """The variant of a tower that runs. Raises as ``choose_variant``."""
+        return choose_variant(self.bundle, tower, self.variant, self.backend)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -120,7 +123,7 @@ class Clip:
         no dense output.
         """
         pieces = self._encoded(self.dense_engine, images)
-        sizes = choose_variant(self.bundle, "dense", self.variant).outputs[0].shape[1:]
+        sizes = self.chosen("dense").outputs[0].shape[1:]
         none = np.empty((0, *(size for size in sizes if isinstance(size, int))), np.float32)
         return np.concatenate([none, *pieces])
 
@@ -210,7 +213,7 @@ class Clip:
         return np.asarray(golden_embeddings(self.bundle.checked_file(GOLDEN_NAME), "image").mean(axis=0))
 
     def _open(self, tower: TowerName) -> Engine:
-        variant = choose_variant(self.bundle, tower, self.variant)
+        variant = self.chosen(tower)
         path = self.bundle.checked_variant(variant)
         engine = open_engine(path, variant, self.backend, self.engine_options)
         self_test(engine, self.bundle.checked_file(GOLDEN_NAME), variant)
@@ -234,10 +237,11 @@ def variant_name(variant: Variant) -> str:
     return variant.precision if variant.target == "any" else f"{variant.precision}.{variant.target}"
 
 
-def choose_variant(bundle: Bundle, tower: TowerName, name: str | None) -> Variant:
-    """The variant called ``name``, or the smallest-precision one made for this processor, else for any.
+def choose_variant(bundle: Bundle, tower: TowerName, name: str | None, backend: str | None = None) -> Variant:
+    """The variant called ``name``, or the best one made for what ``backend`` runs on, else for any device.
 
-    Raises UsageError if there is none such, BundleError if the bundle lacks the tower.
+    On a CPU that is the smallest precision; on a GPU float16 goes before int8, which is often no faster there. Raises
+    UsageError if there is none such, BundleError if the bundle lacks the tower.
     """
     variants = [variant for variant in bundle.manifest.variants if variant.tower == tower]
     if not variants and tower == "dense":
@@ -248,16 +252,18 @@ def choose_variant(bundle: Bundle, tower: TowerName, name: str | None) -> Varian
     if not variants:
         raise BundleError(f"{bundle.folder} has no {tower} tower; export it again with one, or use a prompt bank")
     here = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}.get(platform.machine().lower())
-    order = ("int8", "fp16", "fp32")
+    device, order = f"this processor ({platform.machine()})", ("int8", "fp16", "fp32")
+    if backend in GPU_BACKENDS:
+        here, device, order = "tensorrt", f"the backend {backend}", ("fp16", "int8", "fp32")
     fitting = sorted(
         (variant for variant in variants if variant.target in (here, "any")),
-        key=lambda variant: order.index(variant.precision),
+        key=lambda variant: (order.index(variant.precision), variant.target == "any"),
     )
     if name is not None:
         fitting = [variant for variant in variants if variant_name(variant) == name]
     if not fitting:
         raise UsageError(
-            f"{bundle.folder} has no {tower} tower {name or f'for this processor ({platform.machine()})'}; "
+            f"{bundle.folder} has no {tower} tower {name or f'for {device}'}; "
             f"there are: {', '.join(map(variant_name, variants))}; "
             + ("name one of them" if name else "export with --target, or name one with variant=")
         )

@@ -1,4 +1,7 @@
-"""Engines: each runs one tower's ONNX file. One file per engine, imported only when that engine is opened."""
+"""Engines: each runs one tower's ONNX file. One file per engine, imported only when that engine is opened.
+
+Those on an NVIDIA GPU run only when they are asked for by name.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,23 @@ from clipedge.backends.cpu import has_vnni
 from clipedge.errors import BackendError, MissingDependencyError, UsageError
 from clipedge.manifest import Precision, Variant
 
-__all__ = ["BACKENDS", "Engine", "EngineOptions", "engine_facts", "open_engine", "preferred_backends"]
+__all__ = [
+    "BACKENDS",
+    "BATCH",
+    "GPU_BACKENDS",
+    "Engine",
+    "EngineOptions",
+    "engine_facts",
+    "open_engine",
+    "preferred_backends",
+]
 
 BACKENDS = ("onnxruntime", "openvino")
+GPU_BACKENDS = ("tensorrt", "onnxruntime-tensorrt", "onnxruntime-cuda")
+
+# Pictures (or texts) that go through an engine at once: enough to fill the cores, little enough memory for a board.
+# Engines that are compiled for a GPU are made for 1 to so many.
+BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -70,13 +87,14 @@ def open_engine(
 ) -> Engine:
     """Open a tower's graph in the named backend, or in the first of ``preferred_backends()`` that is installed.
 
-    Raises UsageError for an unknown backend, MissingDependencyError if it is not installed, BackendError if it
-    refuses the graph: a backend that was asked for runs or raises.
+    Only the CPU's are tried without a name. Raises UsageError for an unknown backend, MissingDependencyError if it is
+    not installed, BackendError if it refuses the graph: a backend that was asked for runs or raises.
     """
     options = options or EngineOptions()
     if backend is not None:
-        if backend not in BACKENDS:
-            raise UsageError(f"unknown backend {backend!r}; there are: {', '.join(BACKENDS)}")
+        known = (*BACKENDS, *GPU_BACKENDS)
+        if backend not in known:
+            raise UsageError(f"unknown backend {backend!r}; there are: {', '.join(known)}")
         return _opener(backend)(path, variant, options)
     missing = []
     for name in preferred_backends():
@@ -119,5 +137,5 @@ def check_input(batch: npt.NDArray[np.generic], variant: Variant) -> None:
 
 
 def _opener(name: str) -> Opener:
-    opener: Opener = import_module(f"clipedge.backends.{name}").open_engine
+    opener: Opener = import_module(f"clipedge.backends.{name.replace('-', '_')}").open_engine
     return opener

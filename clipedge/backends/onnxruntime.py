@@ -1,7 +1,11 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime: on the CPU, and what its execution providers on a GPU share."""
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +24,58 @@ except ImportError:
         'ONNX Runtime is not installed: pip install "clipedge[cpu]" (or "clipedge[gpu]" with an NVIDIA GPU)'
     ) from None
 
-__all__ = ["OnnxRuntimeEngine", "open_engine", "session_options"]
+__all__ = ["OnnxRuntimeEngine", "Provider", "check_available", "open_engine", "session_options"]
 
 ERRORS_ONLY = 3
+FATAL_ONLY = 4
+WARNINGS = 2
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One of ONNX Runtime's execution providers, for which the backend ``backend`` stands.
+
+    ``numbers``: what linear layers are computed in, by the graph's precision. ``needs``: the end of the sentence where
+    it does not run. ``library``: the file of ONNX Runtime that it is in, if it is one of its own.
+    """
+
+    backend: str
+    title: str
+    device: str
+    numbers: Mapping[str, str]
+    needs: str
+    library: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+# INT8 layers become MatMulIntegerToFloat (tests/runtime/test_executed.py); float16 is widened.
+CPU = Provider(
+    "onnxruntime",
+    "CPUExecutionProvider",
+    "cpu",
+    {"fp32": "float32", "fp16": "float32", "int8": "int8"},
+    "update onnxruntime, or export the bundle again",
+)
 
 
 class OnnxRuntimeEngine:
     """A tower in an ONNX Runtime session. Safe to call from several threads at once."""
 
-    name = "onnxruntime"
-    device = "cpu"
     version: str = onnxruntime.__version__
 
-    def __init__(self, path: Path, variant: Variant, options: EngineOptions) -> None:
+    def __init__(self, path: Path, variant: Variant, options: EngineOptions, provider: Provider = CPU) -> None:
         self._variant = variant
         self._output = variant.outputs[0].name
-        # INT8 layers become MatMulIntegerToFloat (tests/runtime/test_executed.py); float16 is widened.
-        self.arithmetic = describe_arithmetic(variant.precision, "int8" if variant.precision == "int8" else "float32")
-        provider = "CPUExecutionProvider"
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), sess_options=session_options(options, variant.target), providers=[provider]
-            )
-        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            raise BackendError(
-                f"ONNX Runtime {self.version} refuses {path.name}: {_first_line(error)}; "
-                "update onnxruntime, or export the bundle again"
-            ) from None
-        self._session.disable_fallback()
-        if self._session.get_providers() != [provider]:
-            raise BackendError(f"asked for {provider}, ONNX Runtime chose {self._session.get_providers()}")
+        self.name, self.device = provider.backend, provider.device
+        self.arithmetic = describe_arithmetic(variant.precision, provider.numbers[variant.precision])
+        check_available(provider)
+        settings = session_options(options, variant.target)
+        if provider is CPU:
+            self._session = _session(path, settings, provider)
+        else:
+            with _all_on_the_gpu(settings):
+                self._session = _session(path, settings, provider)
+        _check_effective(provider, self._session.get_providers())
 
     def __call__(self, batch: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         check_input(batch, self._variant)
@@ -87,6 +113,65 @@ def session_options(engine_options: EngineOptions | None = None, target: Target 
         # others this setting picks slower kernels, which do not saturate.
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+def check_available(provider: Provider) -> None:
+    """Raise MissingDependencyError unless this build of ONNX Runtime has the provider: it would only warn."""
+    available = onnxruntime.get_available_providers()
+    if provider.title not in available:
+        raise MissingDependencyError(
+            f"the installed ONNX Runtime {onnxruntime.__version__} has no {provider.title}, only "
+            f'{", ".join(available)}: pip uninstall onnxruntime, then pip install "clipedge[gpu]" (on a Jetson, the '
+            "onnxruntime-gpu that NVIDIA publishes for its JetPack)"
+        )
+
+
+def _session(path: Path, settings: Any, provider: Provider) -> Any:
+    """A session on this provider or none. Raises BackendError with ONNX Runtime's reason."""
+    providers = [(provider.title, dict(provider.options))]
+    try:
+        # With the fallback it would print what went wrong and try again on the CPU.
+        return onnxruntime.InferenceSession(str(path), settings, providers, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        reason = _missing_library(provider) or _first_line(error)
+        raise BackendError(
+            f"ONNX Runtime {onnxruntime.__version__} refuses {path.name}: {reason}; {provider.needs}"
+        ) from None
+
+
+@contextmanager
+def _all_on_the_gpu(settings: Any) -> Iterator[None]:
+    """Have sessions refused that would compute a layer on the CPU, without the lines that ONNX Runtime logs of it."""
+    settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    settings.log_severity_level = FATAL_ONLY
+    onnxruntime.set_default_logger_severity(FATAL_ONLY)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(WARNINGS)  # as it is at the start
+
+
+def _missing_library(provider: Provider) -> str:
+    """The library that ONNX Runtime's own of this provider misses, in the loader's words; "" if none.
+
+    ONNX Runtime only logs it, and goes on with the CPU.
+    """
+    if not provider.library:
+        return ""
+    try:
+        ctypes.CDLL(str(Path(onnxruntime.__file__).with_name("capi") / provider.library))
+    except OSError as error:
+        return str(error) if "cannot open shared object file" in str(error) else ""
+    return ""
+
+
+def _check_effective(provider: Provider, chosen: list[str]) -> None:
+    """Raise BackendError unless a session runs on the provider: without its libraries ONNX Runtime takes the CPU."""
+    if chosen[:1] != [provider.title]:
+        raise BackendError(
+            f"asked for {provider.title}, ONNX Runtime {onnxruntime.__version__} chose {', '.join(chosen)}"
+            f"; {provider.needs}"
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from clipedge.bundle import MANIFEST_NAME
 from clipedge.cli import print_json
 from clipedge.cli.options import add_engine_options, add_model_options, open_clip
 from clipedge.errors import MissingDependencyError
-from clipedge.model import Clip, choose_variant, variant_name
+from clipedge.model import Clip, variant_name
 from clipedge.selftest import GOLDEN_NAME, golden_cosines
 
 MODEL_CONFIGS = ("config.json", "open_clip_config.json", "adapter_config.json")
@@ -116,7 +116,7 @@ def _test_towers(clip: Clip) -> dict[str, dict[str, Any]]:
         engine = clip.engine(tower)
         cosines = golden_cosines(engine, clip.bundle.checked_file(GOLDEN_NAME), tower)
         tested[tower] = {
-            "variant": variant_name(choose_variant(clip.bundle, tower, clip.variant)),
+            "variant": variant_name(clip.chosen(tower)),
             **engine_facts(engine),
             **dataclasses.asdict(clip.engine_options),
             "goldens": len(cosines),

@@ -1,0 +1,62 @@
+"""ONNX Runtime's TensorRT execution provider, with nothing left to the CPU. Not yet run on a GPU.
+
+The provider compiles what its cache lacks when a session is made, which takes minutes. So a session is made only for a
+graph that ``clipedge build --backend onnxruntime-tensorrt`` compiled with this ONNX Runtime. (If only TensorRT or the
+GPU changed since, ONNX Runtime notices by itself, and compiles again at load: Python is not told these.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnxruntime
+
+from clipedge.backends import BATCH, EngineOptions
+from clipedge.backends.onnxruntime import OnnxRuntimeEngine, Provider, check_available
+from clipedge.engines import WORKSPACE_BYTES
+from clipedge.engines.cache import cached_entry, made_for
+from clipedge.manifest import TensorSpec, Variant
+
+__all__ = ["TENSORRT", "open_compiled", "open_engine", "our_facts"]
+
+TENSORRT = Provider(
+    "onnxruntime-tensorrt",
+    "TensorrtExecutionProvider",
+    "tensorrt",
+    {"fp32": "float32", "fp16": "float16", "int8": "int8"},
+    "it needs an NVIDIA GPU (see `nvidia-smi`) and the CUDA and TensorRT that this ONNX Runtime was built for; "
+    "install these, or use another backend",
+    "libonnxruntime_providers_tensorrt.so",
+)
+
+
+def open_engine(path: Path, variant: Variant, options: EngineOptions) -> OnnxRuntimeEngine:
+    """Raises MissingDependencyError without the provider, BackendError without an engine or where it does not run."""
+    check_available(TENSORRT)
+    entry = cached_entry(path, TENSORRT.backend, our_facts(variant))
+    return open_compiled(path, variant, options, entry)
+
+
+def open_compiled(path: Path, variant: Variant, options: EngineOptions, cache: Path) -> OnnxRuntimeEngine:
+    """A session with the engine in ``cache``, which is compiled into it if it is not there."""
+    source = variant.inputs[0]
+    settings = {
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(cache),
+        "trt_max_workspace_size": str(WORKSPACE_BYTES),
+        "trt_profile_min_shapes": _shape(source, 1),
+        "trt_profile_opt_shapes": _shape(source, 1),
+        "trt_profile_max_shapes": _shape(source, BATCH),
+    }
+    return OnnxRuntimeEngine(path, variant, options, replace(TENSORRT, options=settings))
+
+
+def our_facts(variant: Variant) -> dict[str, str]:
+    """What an engine of ``variant`` has to have been compiled for to be opened here."""
+    return made_for(variant, {"onnxruntime": onnxruntime.__version__})
+
+
+def _shape(spec: TensorSpec, batch: int) -> str:
+    """``pixels:1x224x224x3``, as the provider wants it."""
+    return f"{spec.name}:" + "x".join(map(str, (batch, *spec.shape[1:])))
