@@ -25,6 +25,7 @@ HEAVY = (
     "cv2",
     "openvino",
     "tensorrt",
+    "cuda",
     "tqdm",
     "usearch",
     "pyarrow",
@@ -38,6 +39,11 @@ KNOWN_HEAVY_IMPORTS = {
     ("clipedge/backends/onnxruntime.py", "onnxruntime", True),
     ("clipedge/backends/openvino.py", "openvino", True),
     ("clipedge/camera/sources.py", "cv2", False),
+    # These modules are imported when a GPU is asked for.
+    ("clipedge/backends/cuda.py", "cuda", True),
+    ("clipedge/backends/onnxruntime_tensorrt.py", "onnxruntime", True),
+    ("clipedge/backends/tensorrt.py", "tensorrt", True),
+    ("clipedge/engines/tensorrt_builder.py", "tensorrt", True),
     ("clipedge/retrieval/graph.py", "usearch", False),
     ("clipedge/retrieval/parquet.py", "pyarrow", False),
     ("clipedge/text.py", "tokenizers", False),
@@ -59,7 +65,7 @@ def loaded_by(code: str) -> set[str]:
         "import clipedge.evaluation.evaluate, clipedge.folders, clipedge.selftest",
         "import clipedge.cli.classify, clipedge.cli.eval, clipedge.cli.inspect, clipedge.cli.export",
         "import clipedge.retrieval.indexing, clipedge.cli.index, clipedge.cli.search",
-        "import clipedge.cli.prompts, clipedge.cli.explain",
+        "import clipedge.cli.prompts, clipedge.cli.explain, clipedge.cli.build",
         "import clipedge.camera.sources, clipedge.cli.watch",
     ],
 )
