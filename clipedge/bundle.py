@@ -14,7 +14,16 @@ from pathlib import Path
 from clipedge.errors import BundleError, UsageError
 from clipedge.manifest import FileEntry, Manifest, Variant
 
-__all__ = ["MANIFEST_NAME", "REPORT_NAME", "Bundle", "file_entry", "open_bundle", "replacing_folder", "sha256_of"]
+__all__ = [
+    "MANIFEST_NAME",
+    "REPORT_NAME",
+    "Bundle",
+    "file_entry",
+    "is_running",
+    "open_bundle",
+    "replacing_folder",
+    "sha256_of",
+]
 
 MANIFEST_NAME = "clipedge.json"
 REPORT_NAME = "clipedge-report.json"  # in exports of another layout, which have no manifest
@@ -105,20 +114,22 @@ def file_entry(folder: Path, name: str) -> FileEntry:
 
 
 @contextlib.contextmanager
-def replacing_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing_folder(
+    target: str | os.PathLike[str], marks: tuple[str, ...] = (MANIFEST_NAME, REPORT_NAME)
+) -> Iterator[Path]:
     """Yield an empty folder that takes the place of ``target`` when the block ends without an error.
 
     Whatever happens, ``target`` is at every moment the old bundle, the new one, or (if there was none) nothing:
     the new folder is a sibling, flushed to disk and then swapped in with one system call. A process that is
     killed leaves a hidden sibling, which the next export to the same place removes.
 
-    Raises UsageError if ``target`` cannot be written, or holds something that is not a bundle: that is never
-    overwritten.
+    Raises UsageError if ``target`` cannot be written, or holds something that is not a bundle (none of the files
+    ``marks``): that is never overwritten.
     """
     target = Path(target).absolute()
     staging = target.parent / f".{target.name}.{os.getpid()}.staging"
     try:
-        _check_replaceable(target)
+        _check_replaceable(target, marks)
         target.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(target)
         staging.mkdir()
@@ -132,10 +143,10 @@ def replacing_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _check_replaceable(target: Path) -> None:
+def _check_replaceable(target: Path, marks: tuple[str, ...]) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UsageError(f"{target} is not a folder; name a new folder, or an earlier bundle to replace")
-    ours = any((target / name).is_file() for name in (MANIFEST_NAME, REPORT_NAME))
+    ours = any((target / name).is_file() for name in marks)
     if target.is_dir() and any(target.iterdir()) and not ours:
         raise UsageError(
             f"{target} holds files that are no bundle, and would be lost; name a new folder, or an earlier bundle"
@@ -148,7 +159,7 @@ def _clear_leftovers(target: Path) -> None:
     for leftover in list(target.parent.iterdir()):
         pid, _, kind = leftover.name[len(prefix) :].partition(".")
         ours = leftover.name.startswith(prefix) and kind in ("staging", "old") and pid.isdecimal()
-        if not ours or _is_running(int(pid)):
+        if not ours or is_running(int(pid)):
             continue
         if kind == "old" and not target.exists():
             leftover.rename(target)
@@ -156,7 +167,8 @@ def _clear_leftovers(target: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether another process has this number."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -11,9 +11,17 @@ from safetensors import SafetensorError, safe_open
 
 from clipedge.backends import Engine
 from clipedge.errors import BackendError, BundleError
-from clipedge.manifest import Variant
+from clipedge.manifest import Variant, VariantProof
 
-__all__ = ["GOLDEN_NAME", "centred_cosines", "cosines", "golden_cosines", "golden_embeddings", "self_test"]
+__all__ = [
+    "GOLDEN_NAME",
+    "centred_cosines",
+    "cosines",
+    "golden_cosines",
+    "golden_embeddings",
+    "prove_engine",
+    "self_test",
+]
 
 GOLDEN_NAME = "golden.safetensors"
 TENSORS = {
@@ -97,14 +105,36 @@ def self_test(engine: Engine, path: Path, variant: Variant) -> None:
 
     Of the tower "dense" the median over the patches counts.
     """
+    proof = _proof(variant)
+    found = float(np.median(golden_cosines(engine, path, variant.tower, count=1)))
+    _check_drift(engine, variant, "golden input", proof.golden_cosine, found)
+
+
+def prove_engine(engine: Engine, path: Path, variant: Variant) -> Floats:
+    """Run every golden input; their centred cosines with the source model.
+
+    Raises BackendError as ``self_test`` does, and if the median of all fell as far below the export's proof.
+    """
+    proof = _proof(variant)
+    self_test(engine, path, variant)
+    found = golden_cosines(engine, path, variant.tower)
+    _check_drift(
+        engine, variant, f"{len(found)} goldens (median)", proof.median_centred_cosine, float(np.median(found))
+    )
+    return found
+
+
+def _proof(variant: Variant) -> VariantProof:
     if variant.proof is None:
         raise BundleError(f"the {variant.tower} tower was exported without a proof: export the bundle again")
-    found = float(np.median(golden_cosines(engine, path, variant.tower, count=1)))
-    expected = variant.proof.golden_cosine
+    return variant.proof
+
+
+def _check_drift(engine: Engine, variant: Variant, what: str, expected: float, found: float) -> None:
     if not found >= expected - ALLOWED_DRIFT:  # `not >=`, so that NaN fails
         raise BackendError(
             f"{engine.name} {engine.version} gives wrong numbers with the {variant.tower} tower "
-            f"({variant.precision}, target {variant.target}): on the bundle's golden input the centred cosine with "
+            f"({variant.precision}, target {variant.target}): on the bundle's {what} the centred cosine with "
             f"the source model was {expected:.4f} at export and is {found:.4f} here; "
             "use another backend or variant, or export for this device"
         )
