@@ -49,7 +49,8 @@ def _plan(graph: Path, variant: Variant, timings: Path, log: Log, progress: Prog
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     config.clear_flag(trt.BuilderFlag.TF32)  # float32 that was asked for is not rounded to TF32
     config.add_optimization_profile(_profile(builder, variant.inputs[0]))
-    config.progress_monitor = _monitor(progress)
+    monitor = _monitor(progress)  # which has to outlive the build
+    config.progress_monitor = monitor
     _use_timings(config, timings)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
