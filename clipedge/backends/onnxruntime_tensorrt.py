@@ -18,7 +18,7 @@ from clipedge.engines import WORKSPACE_BYTES
 from clipedge.engines.cache import cached_entry, made_for
 from clipedge.manifest import TensorSpec, Variant
 
-__all__ = ["TENSORRT", "open_compiled", "open_engine", "our_facts"]
+__all__ = ["TENSORRT", "open_compiled", "open_engine", "our_facts", "provider_options"]
 
 TENSORRT = Provider(
     "onnxruntime-tensorrt",
@@ -40,8 +40,13 @@ def open_engine(path: Path, variant: Variant, options: EngineOptions) -> OnnxRun
 
 def open_compiled(path: Path, variant: Variant, options: EngineOptions, cache: Path) -> OnnxRuntimeEngine:
     """A session with the engine in ``cache``, which is compiled into it if it is not there."""
+    return OnnxRuntimeEngine(path, variant, options, replace(TENSORRT, options=provider_options(variant, cache)))
+
+
+def provider_options(variant: Variant, cache: Path) -> dict[str, str]:
+    """One engine for every batch from 1 to ``BATCH``, kept in ``cache``: without it, a new batch compiles anew."""
     source = variant.inputs[0]
-    settings = {
+    return {
         "trt_engine_cache_enable": "True",
         "trt_engine_cache_path": str(cache),
         "trt_max_workspace_size": str(WORKSPACE_BYTES),
@@ -49,7 +54,6 @@ def open_compiled(path: Path, variant: Variant, options: EngineOptions, cache: P
         "trt_profile_opt_shapes": _shape(source, 1),
         "trt_profile_max_shapes": _shape(source, BATCH),
     }
-    return OnnxRuntimeEngine(path, variant, options, replace(TENSORRT, options=settings))
 
 
 def our_facts(variant: Variant) -> dict[str, str]:

@@ -149,9 +149,10 @@ def _lines(clip: Clip, tested: dict[str, dict[str, Any]]) -> list[str]:
     for tower, result in tested.items():
         threads = f"{result['threads']} threads" if result["threads"] else "one thread per core"
         waiting = "" if result["spinning"] else ", sleeping between calls"
+        device = f"{result['device']}, {threads}{waiting}" if result["device"] == "cpu" else result["device"]
         lines += [
-            f"  here: {tower} {result['variant']} on {result['backend']} {result['version']} ({result['device']}, "
-            f"{threads}{waiting}), computed in {result['arithmetic']}",
+            f"  here: {tower} {result['variant']} on {result['backend']} {result['version']} ({device}), "
+            f"computed in {result['arithmetic']}",
             f"    lowest centred cosine of {result['goldens']} goldens {result['lowest_centred_cosine']:.5f}",
         ]
     return lines

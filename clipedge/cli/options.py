@@ -7,6 +7,7 @@ from pathlib import Path
 
 import PIL.Image
 
+from clipedge.backends import BACKENDS, GPU_BACKENDS
 from clipedge.errors import UsageError
 from clipedge.model import Clip, load
 from clipedge.prompts.bank import PromptBank
@@ -27,7 +28,8 @@ __all__ = [
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backend", help="engine to run on (default: the best that is installed)")
+    names = (*BACKENDS, *GPU_BACKENDS)
+    parser.add_argument("--backend", help=f"engine to run on: {', '.join(names)} (default: the best of the CPU's)")
     parser.add_argument("--variant", help="such as int8.x86 (default: the one for this processor)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
     parser.add_argument(

@@ -49,14 +49,25 @@ def _plan(graph: Path, variant: Variant, timings: Path, log: Log, progress: Prog
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     config.clear_flag(trt.BuilderFlag.TF32)  # float32 that was asked for is not rounded to TF32
     config.add_optimization_profile(_profile(builder, variant.inputs[0]))
-    config.progress_monitor = _monitor(progress)
-    cache = config.create_timing_cache(timings.read_bytes() if timings.is_file() else b"")
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    monitor = _monitor(progress)  # which has to outlive the build
+    config.progress_monitor = monitor
+    _use_timings(config, timings)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise _refusal(graph, log.reason())
-    write_whole(timings, bytes(config.get_timing_cache().serialize()))
+    cache = config.get_timing_cache()
+    if cache is not None:
+        write_whole(timings, bytes(cache.serialize()))
     return bytes(plan)
+
+
+def _use_timings(config: trt.IBuilderConfig, timings: Path) -> None:
+    """Start from the kernels' times in a file, or from none: those of another version or GPU, or damaged, are left."""
+    known = timings.read_bytes() if timings.is_file() else b""
+    for stored in dict.fromkeys((known, b"")):
+        cache = config.create_timing_cache(stored)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return
 
 
 def _profile(builder: trt.Builder, spec: TensorSpec) -> Any:

@@ -203,6 +203,34 @@ def test_kernels_times_are_used_again(nvidia: Nvidia, memory: dict[int, Any], tm
     assert [next(iter(call.values())) for call in nvidia.of("IBuilderConfig.create_timing_cache")] == [b"", b"times"]
 
 
+@pytest.mark.parametrize(
+    ("refusal", "tried"),
+    [
+        (
+            {
+                "IBuilderConfig.create_timing_cache": lambda serialized_timing_cache: (
+                    serialized_timing_cache == b"" or None
+                )
+            },
+            [b"old", b""],
+        ),
+        ({"IBuilderConfig.set_timing_cache": lambda cache, ignore_mismatch: False}, [b"old", b""]),
+        ({"IBuilderConfig.get_timing_cache": None}, [b"old"]),
+    ],
+    ids=["damaged", "of another version", "none kept"],
+)
+def test_times_that_cannot_be_used_stop_no_build(
+    nvidia: Nvidia, memory: dict[int, Any], tmp_path: Path, refusal: dict[str, Any], tried: list[bytes]
+) -> None:
+    (tmp_path / "times").write_bytes(b"old")
+    nvidia.answers |= refusal
+    if "IBuilderConfig.create_timing_cache" in refusal:
+        nvidia.answers["IBuilderConfig.get_timing_cache"] = None
+    build(nvidia, tmp_path)
+    assert [next(iter(call.values())) for call in nvidia.of("IBuilderConfig.create_timing_cache")] == tried
+    assert (tmp_path / "work" / "engine.plan").read_bytes() == b"a plan"
+
+
 def test_progress_reaches_the_caller(nvidia: Nvidia, memory: dict[int, Any], tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     build(nvidia, tmp_path, lambda *step: told.append(step))

@@ -86,7 +86,8 @@ def test_a_build_of_onnx_runtime_that_lost_its_cuda(
 ) -> None:
     """The provider is said to be there, and the session does not get it: the CPU must not compute instead."""
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA.title, "CPUExecutionProvider"])
-    with pytest.raises(BackendError, match="it needs an NVIDIA GPU"):
+    missing = r"libonnxruntime_providers_cuda\.so: cannot open shared object file.*; it needs an NVIDIA GPU"
+    with pytest.raises(BackendError, match=missing):
         load(demo_bundle_fp32, backend="onnxruntime-cuda")
     assert capfd.readouterr() == ("", "")
 
