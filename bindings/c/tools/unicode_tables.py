@@ -2,9 +2,9 @@
 
     python bindings/c/tools/unicode_tables.py
 
-The library's parts follow different versions of Unicode (its regular expressions, its normalization, Rust's lower case),
-and so does every system's ICU: only the library's own answers give its token ids. The tables change when it moves to
-another version; tests/bindings/test_tokenizer.py then fails.
+The library's parts follow different versions of Unicode (its regular expressions, its normalization, Rust's lower
+case), and so does every system's ICU: only the library's own answers give its token ids. The tables change when it moves
+to another version; tests/bindings/test_tokenizer.py then fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ SOURCES = Path(__file__).resolve().parents[1] / "src"
 HANGUL = range(0xAC00, 0xD7A4)  # computed, not stored
 WIDTH = 120
 
-nfd, nfc, lower = normalizers.NFD().normalize_str, normalizers.NFC().normalize_str, normalizers.Lowercase().normalize_str
+nfd, nfc, lower = (
+    normalizers.NFD().normalize_str,
+    normalizers.NFC().normalize_str,
+    normalizers.Lowercase().normalize_str,
+)
 
 
 def code_points() -> Iterator[int]:
@@ -42,23 +46,27 @@ def ranges(codes: list[int], key: Callable[[int], int] = lambda code: 0) -> list
     return [(run[0], run[-1], value) for value, run in runs]
 
 
+def stays(text: str) -> bool:
+    return nfd(text) == text
+
+
+def is_mark(mark: str) -> bool:
+    """Whether the library sorts a code point, as it sorts those of the highest class (240) and the lowest (1)."""
+    return stays(mark) and not (stays(f"a\u0345{mark}") and stays(f"a{mark}\u0334"))
+
+
 def combining_classes() -> dict[int, int]:
-    """The class of every code point that has one, found by what the library sorts before or behind it."""
-    highest, lowest = "\u0345", "\u0334"  # classes 240 and 1
-    known = {unicodedata.combining(chr(code)): chr(code) for code in reversed(range(0x300, 0x1DFF))}
-    classes = sorted(set(known) - {0})
-    found = {}
-    for code in code_points():
-        mark = chr(code)
-        if nfd(mark) != mark:
-            continue
-        if nfd(f"a{highest}{mark}") == f"a{highest}{mark}" and nfd(f"a{mark}{lowest}") == f"a{mark}{lowest}":
-            continue
-        # A mark goes before those of higher classes: the lowest class that it does not overtake is its own.
-        own = next(one for one in classes if nfd(f"a{known[one]}{mark}") == f"a{known[one]}{mark}"
-                   and nfd(f"a{mark}{known[one]}") == f"a{mark}{known[one]}")
-        found[code] = own
-    return found
+    """The class of every code point that has one: that of the marks which it is not sorted before or behind.
+
+    Python's own table names a mark of each class, of which the library has to know; its version may be an older one.
+    """
+    marks = [chr(code) for code in code_points() if is_mark(chr(code))]
+    known = {unicodedata.combining(mark): mark for mark in reversed(marks)}
+    known.pop(0, None)
+    return {
+        ord(mark): next(one for one, other in known.items() if stays(f"a{other}{mark}") and stays(f"a{mark}{other}"))
+        for mark in marks
+    }
 
 
 def decompositions() -> list[tuple[int, int, int, int]]:
@@ -98,13 +106,13 @@ def main() -> None:
     classes = {"letters": r"\p{L}", "numbers": r"\p{N}", "spaces": r"\s"}
     write(
         "unicode_classes.inc",
-        *(
-            array(f"Range {name}", [row[:2] for row in ranges(matching(pattern))])
-            for name, pattern in classes.items()
-        ),
+        *(array(f"Range {name}", [row[:2] for row in ranges(matching(pattern))]) for name, pattern in classes.items()),
     )
     lowered = [(code, lower(chr(code))) for code in code_points() if lower(chr(code)) != chr(code)]
-    write("unicode_case.inc", array("Lower lower_case", [(code, *map(ord, text), *[0] * (2 - len(text))) for code, text in lowered]))
+    write(
+        "unicode_case.inc",
+        array("Lower lower_case", [(code, *map(ord, text), *[0] * (2 - len(text))) for code, text in lowered]),
+    )
     marks = combining_classes()
     write(
         "unicode_forms.inc",
