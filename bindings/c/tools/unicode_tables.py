@@ -3,8 +3,8 @@
     python bindings/c/tools/unicode_tables.py
 
 The library's parts follow different versions of Unicode (its regular expressions, its normalization, Rust's lower
-case), and so does every system's ICU: only the library's own answers give its token ids. The tables change when it moves
-to another version; tests/bindings/test_tokenizer.py then fails.
+case), and so does every system's ICU: only the library's own answers give its token ids. The tables change when it
+moves to another version; tests/bindings/test_tokenizer.py then fails.
 """
 
 from __future__ import annotations
