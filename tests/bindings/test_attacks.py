@@ -259,8 +259,9 @@ def test_a_hostile_safetensors_file_is_refused(native_fp32: NativeModel, tmp_pat
     ids=lambda changes: json.dumps(changes)[:50],
 )
 def test_a_bank_that_lies_is_refused(native_fp32: NativeModel, tmp_path: Path, changes: Document) -> None:
-    header = dict(format="clipedge-prompt-bank", version=1, labels=["a", "b"], templates=["{}"], activation="softmax")
-    header |= dict(logit_scale=30.0, logit_bias=0.0, space_id=(native_fp32.info().space_id or b"").decode())
+    header: Document = {"format": "clipedge-prompt-bank", "version": 1, "labels": ["a", "b"], "templates": ["{}"]}
+    header |= {"logit_scale": 30.0, "logit_bias": 0.0, "activation": "softmax"}
+    header["space_id"] = (native_fp32.info().space_id or b"").decode()
     path = tmp_path / "bank.safetensors"
     save_file({"label_embeds": np.eye(2, 128, dtype=np.float32)}, path, {"clipedge": json.dumps(header)})
     assert native_fp32.bank_at(path).labels() == ("a", "b")
