@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bindings bindings-dependencies bindings-fuzz bench-bindings
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bindings bindings-dependencies bindings-fuzz bench-bindings bench-c-images
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -41,6 +41,9 @@ bench: $(VENV)/.test $(PEERS)/.installed  ## ClipEdge beside its peers: benchmar
 
 bench-images: $(VENV)/.export  ## what the preprocessing modes cost, and what the fast one does to an embedding
 	$(BIN)/python benchmarks/preprocessing.py
+
+bench-c-images: $(VENV)/.export  ## preprocessing in libclipedge beside Pillow: benchmarks/results/c_preprocessing.md, .json
+	$(BIN)/python benchmarks/c_preprocessing.py
 
 bench-accuracy: $(VENV)/.export  ## what INT8 costs in accuracy: benchmarks/results/int8_accuracy.md, .json
 	$(BIN)/python benchmarks/int8_accuracy.py
