@@ -25,7 +25,7 @@ void check(OrtStatus* status) {
 // As src/session.cpp opens and runs it, without the rest.
 class PlainSession {
 public:
-    PlainSession(const char* graph, std::vector<std::uint8_t>& pixels, std::int64_t size, std::vector<float>& embedding) {
+    PlainSession(const char* graph, std::vector<std::uint8_t>& pixels, std::int64_t size, std::vector<float>& row) {
         OrtEnv* environment = nullptr;
         OrtSessionOptions* options = nullptr;
         OrtMemoryInfo* memory = nullptr;
@@ -35,10 +35,10 @@ public:
         check(ort().CreateSession(environment, graph, options, &session_));
         check(ort().CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
         const std::int64_t shape[] = {1, size, size, 3};
-        const std::int64_t result[] = {1, static_cast<std::int64_t>(embedding.size())};
+        const std::int64_t result[] = {1, static_cast<std::int64_t>(row.size())};
         check(ort().CreateTensorWithDataAsOrtValue(memory, pixels.data(), pixels.size(), shape, 4,
                                                    ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, &input_));
-        check(ort().CreateTensorWithDataAsOrtValue(memory, embedding.data(), embedding.size() * sizeof(float), result, 2,
+        check(ort().CreateTensorWithDataAsOrtValue(memory, row.data(), row.size() * sizeof(float), result, 2,
                                                    ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &output_));
     }
 

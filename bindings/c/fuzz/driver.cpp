@@ -35,7 +35,8 @@ void mutate(std::string& bytes, std::mt19937& random) {
         case 1: bytes.insert(place, bytes.substr(below(bytes.size()), below(64))); break;
         case 2: bytes.erase(place, below(16)); break;
         case 3: {
-            const char* const extremes[] = {"-1", "0", "18446744073709551616", "9223372036854775807", "1e999", "null", "[]", "{}"};
+            const char* const extremes[] = {"-1",    "0",    "18446744073709551616", "9223372036854775807",
+                                            "1e999", "null", "[]",                   "{}"};
             const std::size_t digit = bytes.find_first_of("0123456789", place);
             if (digit != std::string::npos) bytes.replace(digit, 1, extremes[random() % std::size(extremes)]);
             break;

@@ -19,7 +19,8 @@ std::string smallest_tokenizer() {
         vocabulary += clipedge::joined('"', name, "\":", static_cast<int>(byte), ",\"", name, "</w>\":",
                                        static_cast<int>(byte) + 256, ',');
     }
-    return R"({"version":"1.0","truncation":{"direction":"Right","max_length":16,"strategy":"LongestFirst","stride":0},)"
+    return R"({"version":"1.0","truncation":{"direction":"Right","max_length":16,"strategy":"LongestFirst",)"
+           R"("stride":0},)"
            R"("padding":{"strategy":{"Fixed":16},"direction":"Right","pad_id":514,"pad_type_id":0,"pad_token":"E"},)"
            R"("added_tokens":[{"id":514,"content":"<|e|>","single_word":false,"lstrip":false,"rstrip":false,)"
            R"("normalized":true,"special":true}],"normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},)"

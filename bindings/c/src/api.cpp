@@ -1,18 +1,21 @@
 // The C interface: checks what comes in, calls the C++ side, and turns what it throws into a status.
 #include <algorithm>
-#include <cstring>
-#include <new>
 #include <string>
 #include <vector>
 
+#include "boundary.hpp"
 #include "classify.hpp"
 #include "clipedge/clipedge.h"
 #include "errors.hpp"
 #include "index.hpp"
 #include "model.hpp"
 
-using clipedge::Error;
+using clipedge::check_capacity;
 using clipedge::fail;
+using clipedge::give;
+using clipedge::given;
+using clipedge::guarded;
+using clipedge::taken;
 
 struct clipedge_model {
     clipedge::Model model;
@@ -28,69 +31,6 @@ struct clipedge_index {
 };
 
 namespace {
-
-// Of a fixed size, so that to tell of memory that ran out needs none.
-thread_local char last_error[2048] = "";
-
-clipedge_status report(clipedge_status status, const char* text) noexcept {
-    std::strncpy(last_error, text, sizeof(last_error) - 1);
-    return status;
-}
-
-template <typename Body>
-clipedge_status guarded(const Body& body) noexcept {
-    try {
-        body();
-        return CLIPEDGE_OK;
-    } catch (const Error& error) {
-        return report(error.status(), error.what());
-    } catch (const std::bad_alloc&) {
-        return report(CLIPEDGE_NO_MEMORY, "there is not enough memory: encode fewer images at once, or free some");
-    } catch (const std::exception& error) {
-        return report(CLIPEDGE_INTERNAL, error.what());
-    } catch (...) {
-        return report(CLIPEDGE_INTERNAL, "an unknown error: please report it");
-    }
-}
-
-template <typename T>
-T& given(T* pointer, const char* name) {
-    if (!pointer) fail(CLIPEDGE_USAGE, name, " is NULL: give one");
-    return *pointer;
-}
-
-// A struct of the caller's, whose size may be that of an older or a newer header. What it lacks is 0; what is not known
-// here has to be 0.
-template <typename Struct>
-Struct taken(const Struct* theirs, const char* name) {
-    const std::size_t size = given(theirs, name).size;
-    if (size < sizeof(std::size_t) || size > 4096) {
-        fail(CLIPEDGE_USAGE, name, ": its size is ", size, ", expected sizeof(", name, "): set it");
-    }
-    const auto* bytes = reinterpret_cast<const char*>(theirs);
-    for (std::size_t i = sizeof(Struct); i < size; ++i) {
-        if (bytes[i] != 0) {
-            fail(CLIPEDGE_UNSUPPORTED, name, " has parts that this library does not know: update it, or leave them 0");
-        }
-    }
-    Struct ours{};
-    std::memcpy(&ours, theirs, std::min(size, sizeof(Struct)));
-    return ours;
-}
-
-// The reverse: as much of `ours` as the caller's struct holds.
-template <typename Struct>
-void give(Struct ours, Struct* theirs, const char* name) {
-    taken(theirs, name);
-    ours.size = theirs->size;
-    std::memcpy(theirs, &ours, std::min(ours.size, sizeof(Struct)));
-}
-
-void check_capacity(std::size_t capacity, std::size_t count, std::size_t width, const char* name) {
-    if (width != 0 && count > capacity / width) {
-        fail(CLIPEDGE_USAGE, name, " holds ", capacity, ", expected ", count, " times ", width, ": give a larger buffer");
-    }
-}
 
 std::string text_or_empty(const char* text) { return text ? text : ""; }
 
@@ -133,8 +73,8 @@ void check_bank(const clipedge::Bank& bank, const clipedge::Model& model) {
              "...): make the bank with a bundle of this model");
     }
     if (bank.dim != model.dim()) {
-        fail(CLIPEDGE_BUNDLE, "the prompt bank's embeddings have ", bank.dim, " numbers, this bundle's have ", model.dim(),
-             ": the bank was altered; make it again");
+        fail(CLIPEDGE_BUNDLE, "the prompt bank's embeddings have ", bank.dim, " numbers, this bundle's have ",
+             model.dim(), ": the bank was altered; make it again");
     }
 }
 
@@ -152,7 +92,7 @@ uint32_t clipedge_version(void) {
     return CLIPEDGE_VERSION_MAJOR << 16 | CLIPEDGE_VERSION_MINOR << 8 | CLIPEDGE_VERSION_PATCH;
 }
 
-const char* clipedge_last_error(void) { return last_error; }
+const char* clipedge_last_error(void) { return clipedge::last_error(); }
 
 clipedge_status clipedge_model_load(const char* folder, const clipedge_options* options, clipedge_model** model) {
     return guarded([&] {

@@ -33,8 +33,8 @@ std::string Bundle::checked(const FileEntry& entry) const {
     const std::string path = (fs::path(folder) / entry.path).string();
     if (!lies_in(path, folder)) {
         fail(CLIPEDGE_BUNDLE, path,
-             " is a link that leaves the bundle's folder; only files inside it are read. Copy the bundle with its files "
-             "(cp -rL)");
+             " is a link that leaves the bundle's folder; only files inside it are read. Copy the bundle with its "
+             "files (cp -rL)");
     }
     if (!is_file(path)) {
         fail(CLIPEDGE_BUNDLE, path, " is missing: the bundle is incomplete; copy the whole folder again");
@@ -76,7 +76,8 @@ Bundle open_bundle(const std::string& folder) {
     std::error_code error;
     const std::string path = (fs::path(folder) / manifest_name).string();
     if (!fs::exists(folder, error)) {
-        fail(CLIPEDGE_USAGE, "there is no bundle at ", folder, ": the path does not exist; `clipedge export` makes one");
+        fail(CLIPEDGE_USAGE, "there is no bundle at ", folder,
+             ": the path does not exist; `clipedge export` makes one");
     }
     if (!is_file(path)) {
         fail(CLIPEDGE_USAGE, folder, " is not a bundle: it has no ", manifest_name, "; `clipedge export` makes one");
@@ -84,17 +85,22 @@ Bundle open_bundle(const std::string& folder) {
     return {folder, parse_manifest(read_file(path, max_manifest_bytes))};
 }
 
-const Variant& choose_variant(const Bundle& bundle, const std::string& tower, const std::string& name) {
-    constexpr std::array<const char*, 3> order{"int8", "fp16", "fp32"};
+const Variant& choose_variant(const Bundle& bundle, const std::string& tower, const std::string& name, bool on_gpu) {
+    using Order = std::array<const char*, 3>;
+    const Order order = on_gpu ? Order{"fp16", "int8", "fp32"} : Order{"int8", "fp16", "fp32"};
+    const std::string device = on_gpu ? "tensorrt" : processor();
     std::string there;
     const Variant* chosen = nullptr;
     for (const char* precision : order) {
-        for (const Variant& variant : bundle.manifest.variants) {
-            if (variant.tower != tower || variant.precision != precision) continue;
-            there += (there.empty() ? "" : ", ") + variant.name();
-            const bool fits = name.empty() ? variant.target == "any" || variant.target == processor()
-                                           : variant.name() == name;
-            if (fits && !chosen) chosen = &variant;
+        for (const bool for_any : {false, true}) {
+            for (const Variant& variant : bundle.manifest.variants) {
+                if (variant.tower != tower || variant.precision != precision || (variant.target == "any") != for_any) {
+                    continue;
+                }
+                there += (there.empty() ? "" : ", ") + variant.name();
+                const bool fits = name.empty() ? for_any || variant.target == device : variant.name() == name;
+                if (fits && !chosen) chosen = &variant;
+            }
         }
     }
     if (there.empty()) {
@@ -103,7 +109,7 @@ const Variant& choose_variant(const Bundle& bundle, const std::string& tower, co
     }
     if (!chosen) {
         fail(CLIPEDGE_USAGE, bundle.folder, " has no ", tower, " tower ",
-             name.empty() ? "for this processor" : '"' + name + '"', "; there are: ", there,
+             name.empty() ? "for this device" : '"' + name + '"', "; there are: ", there,
              "; name one of them, or export for this one");
     }
     return *chosen;

@@ -1,4 +1,4 @@
-// The artefact on disk: a folder with clipedge.json in it. A path is handed out only after its bytes matched their hash.
+// The artefact on disk: a folder with clipedge.json in it. A path is handed out once its bytes matched their hash.
 #pragma once
 
 #include <string>
@@ -24,8 +24,9 @@ struct Bundle {
 // Raises Error: CLIPEDGE_USAGE for a wrong path, CLIPEDGE_BUNDLE for a bad manifest.
 Bundle open_bundle(const std::string& folder);
 
-// The variant called `name`, or, where it is empty, the smallest-precision one that was made for this processor, else
-// for any. Raises Error: CLIPEDGE_BUNDLE if the bundle lacks the tower, CLIPEDGE_USAGE if there is no such variant.
-const Variant& choose_variant(const Bundle& bundle, const std::string& tower, const std::string& name);
+// The variant called `name`, or, where it is empty, the best one that was made for what runs it, else for any device:
+// on a processor the smallest precision; on a GPU float16 goes before int8, which is often no faster there. Raises
+// Error: CLIPEDGE_BUNDLE if the bundle lacks the tower, CLIPEDGE_USAGE if there is no such variant.
+const Variant& choose_variant(const Bundle& bundle, const std::string& tower, const std::string& name, bool on_gpu);
 
 }  // namespace clipedge

@@ -52,7 +52,8 @@ struct DecisionLogits {
 };
 
 DecisionLogits decision_logits(const Bank& bank, const float* embedding, const DecisionRule& rule) {
-    DecisionLogits logits{logits_of(bank, bank.label_embeds, embedding), logits_of(bank, bank.negative_embeds, embedding)};
+    DecisionLogits logits{logits_of(bank, bank.label_embeds, embedding),
+                          logits_of(bank, bank.negative_embeds, embedding)};
     if (rule.multi_label && bank.sigmoid) logits.nothing.push_back(0);
     if (rule.floor) logits.nothing.push_back(*rule.floor);
     return logits;
@@ -93,8 +94,8 @@ DecisionRule checked_rule(const Bank& bank, bool multi_label) {
              " to a picture: decide with multi_label ", rule.multi_label ? 1 : 0, ", or fit it again");
     }
     if (!multi_label && bank.negatives == 0 && rule.thresholds.empty() && !rule.floor) {
-        fail(CLIPEDGE_USAGE, "the bank has neither negatives nor thresholds, so nothing is ever \"none of these\"; make it "
-                             "with `clipedge prompts --negatives` or --fit, or call clipedge_classify");
+        fail(CLIPEDGE_USAGE, "the bank has neither negatives nor thresholds, so nothing is ever \"none of these\"; "
+                             "make it with `clipedge prompts --negatives` or --fit, or call clipedge_classify");
     }
     if (multi_label && bank.negatives == 0 && !bank.sigmoid && !rule.floor) {
         fail(CLIPEDGE_USAGE, "every label on its own needs something that it is compared with: make the bank with "

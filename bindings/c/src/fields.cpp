@@ -57,7 +57,9 @@ bool Field::boolean() const {
 
 std::int64_t Field::integer(std::int64_t least, std::int64_t largest) const {
     const auto* value = json->get<std::int64_t>();
-    if (!value || *value < least || *value > largest) unexpected(joined("a whole number from ", least, " to ", largest));
+    if (!value || *value < least || *value > largest) {
+        unexpected(joined("a whole number from ", least, " to ", largest));
+    }
     return *value;
 }
 

@@ -148,7 +148,8 @@ std::vector<Hit> Index::search(const float* query, std::size_t k) const {
         const auto place = static_cast<std::int64_t>(number);
         const std::string_view bytes = segments_[static_cast<std::size_t>(place / segment_rows_)].bytes();
         if (!widen(bytes.data() + static_cast<std::size_t>(place % segment_rows_) * dim_ * 2, dim_, row.data())) {
-            fail(CLIPEDGE_BUNDLE, "the index holds vectors that are not finite: restore it from a copy or build it again");
+            fail(CLIPEDGE_BUNDLE,
+                 "the index holds vectors that are not finite: restore it from a copy or build it again");
         }
         const Hit hit{place, product(row.data(), unit.data(), dim_)};
         if (best.size() < k) {

@@ -38,21 +38,25 @@ Preprocessing preprocessing_of(const PreprocessingEntry& entry) {
 
 Model::Model(const std::string& folder, const EngineOptions& options, const std::string& variant)
     : bundle_(open_bundle(folder)),
-      options_(options),
+      options_(checked_options(options)),
       wanted_variant_(variant),
-      image_variant_(choose_variant(bundle_, "image", variant).name()),
+      image_variant_(chosen("image").name()),
       preprocessing_(preprocessing_of(manifest().preprocessing)) {
-    check_options(options);
     image_session_ = open("image");
-    const auto pixels = static_cast<std::size_t>(preprocessing_.width) * static_cast<std::size_t>(preprocessing_.height);
+    const auto width = static_cast<std::size_t>(preprocessing_.width);
+    const std::size_t pixels = width * static_cast<std::size_t>(preprocessing_.height);
     if (image_session_->input_bytes() != pixels * 3) {
         fail(CLIPEDGE_BUNDLE, "the image tower takes ", image_session_->input_bytes(), " bytes, expected ", pixels * 3,
              " for ", preprocessing_.width, " x ", preprocessing_.height, " pixels: export the bundle again");
     }
 }
 
+const Variant& Model::chosen(const std::string& tower) const {
+    return choose_variant(bundle_, tower, wanted_variant_, options_.provider != Provider::cpu);
+}
+
 std::unique_ptr<const Session> Model::open(const std::string& tower) const {
-    const Variant& variant = choose_variant(bundle_, tower, wanted_variant_);
+    const Variant& variant = chosen(tower);
     auto session = std::make_unique<const Session>(bundle_.checked_variant(variant), variant, options_);
     self_test(*session, bundle_.checked_file("golden.safetensors"), variant, dim());
     return session;

@@ -16,7 +16,7 @@ namespace clipedge {
 
 class Model {
 public:
-    // Opens and tests the image tower. Raises Error as open_bundle, check_options, Session and self_test do.
+    // Opens and tests the image tower. Raises Error as open_bundle, checked_options, Session and self_test do.
     Model(const std::string& folder, const EngineOptions& options, const std::string& variant);
 
     const Bundle& bundle() const { return bundle_; }
@@ -33,6 +33,7 @@ public:
     const Tokenizer& tokenizer() const;
 
 private:
+    const Variant& chosen(const std::string& tower) const;
     std::unique_ptr<const Session> open(const std::string& tower) const;
     const Session& text_session() const;
     std::unique_ptr<Scratch> take_scratch() const;

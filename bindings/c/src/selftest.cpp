@@ -22,7 +22,8 @@ std::vector<double> mean_row(const std::vector<float>& rows, std::size_t dim) {
 }
 
 // Cosine after `mean` was subtracted from both: embeddings of unrelated pictures have a large common part.
-double centred_cosine(const std::vector<float>& first, const std::vector<float>& second, const std::vector<double>& mean) {
+double centred_cosine(const std::vector<float>& first, const std::vector<float>& second,
+                      const std::vector<double>& mean) {
     double product = 0;
     double first_square = 0;
     double second_square = 0;
@@ -62,8 +63,9 @@ void self_test(const Session& session, const std::string& path, const Variant& v
     const double cosine = centred_cosine(expected, found, mean);
     if (!(cosine >= *variant.golden_cosine - allowed_drift)) {  // `!(>=)`, so that NaN fails
         fail(CLIPEDGE_BACKEND, "ONNX Runtime ", runtime_version(), " gives wrong numbers with the ", variant.tower,
-             " tower (", variant.name(), "): on the bundle's golden input the centred cosine with the source model was ",
-             *variant.golden_cosine, " at export and is ", cosine,
+             " tower (", variant.name(),
+             "): on the bundle's golden input the centred cosine with the source model was ", *variant.golden_cosine,
+             " at export and is ", cosine,
              " here; use another variant or ONNX Runtime, or export for this device");
     }
 }

@@ -44,14 +44,15 @@ std::string first_line(const char* text) {
 void check(OrtStatus* status, const std::string& what) {
     if (!status) return;
     const Owned<OrtStatus> owner = owned(status, api().ReleaseStatus);
-    fail(CLIPEDGE_BACKEND, "ONNX Runtime ", runtime_version(), " ", what, ": ", first_line(api().GetErrorMessage(status)));
+    fail(CLIPEDGE_BACKEND, "ONNX Runtime ", runtime_version(), " ", what, ": ",
+         first_line(api().GetErrorMessage(status)));
 }
 
 // One for the process, as ONNX Runtime wants it; it is never released, since a library's static objects go in no order.
 const OrtEnv* environment() {
     static const OrtEnv* const found = [] {
         OrtEnv* made = nullptr;
-        check(api().CreateEnv(ORT_LOGGING_LEVEL_ERROR, "clipedge", &made), "does not start");
+        check(api().CreateEnv(ORT_LOGGING_LEVEL_FATAL, "clipedge", &made), "does not start");
         return made;
     }();
     return found;
@@ -71,9 +72,9 @@ void append_cuda(OrtSessionOptions* options, int device) {
     check(api().CreateCUDAProviderOptions(&made), "has no CUDA provider");
     const Owned<OrtCUDAProviderOptionsV2> cuda = owned(made, api().ReleaseCUDAProviderOptions);
     const std::string number = std::to_string(device);
-    const char* const names[] = {"device_id"};
-    const char* const values[] = {number.c_str()};
-    check(api().UpdateCUDAProviderOptions(made, names, values, 1), "refuses the device");
+    const char* const names[] = {"device_id", "use_tf32"};
+    const char* const values[] = {number.c_str(), "0"};  // float32 that was asked for is not rounded to TF32
+    check(api().UpdateCUDAProviderOptions(made, names, values, 2), "refuses the device");
     check(api().SessionOptionsAppendExecutionProvider_CUDA_V2(options, made), "cannot use CUDA");
     // Without it, what the provider cannot do would run on the processor, and nobody would know.
     check(api().AddSessionConfigEntry(options, "session.disable_cpu_ep_fallback", "1"), "refuses a setting");
@@ -83,7 +84,8 @@ Owned<OrtSessionOptions> session_options(const EngineOptions& wanted, const std:
     OrtSessionOptions* made = nullptr;
     check(api().CreateSessionOptions(&made), "makes no options");
     Owned<OrtSessionOptions> options = owned(made, api().ReleaseSessionOptions);
-    check(api().SetSessionLogSeverityLevel(made, ORT_LOGGING_LEVEL_ERROR), "refuses a setting");
+    // What goes wrong comes back as a status; nothing is printed.
+    check(api().SetSessionLogSeverityLevel(made, ORT_LOGGING_LEVEL_FATAL), "refuses a setting");
     check(api().SetIntraOpNumThreads(made, wanted.threads), "refuses the number of threads");
     if (!wanted.spinning) {
         check(api().AddSessionConfigEntry(made, "session.force_spinning_stop", "1"), "refuses a setting");
@@ -135,20 +137,21 @@ struct Session::Handles {
     Owned<OrtMemoryInfo> memory;
 };
 
-void check_options(const EngineOptions& options) {
+const EngineOptions& checked_options(const EngineOptions& options) {
     if (options.threads < 0 || options.device < 0) {
-        fail(CLIPEDGE_USAGE, "expected threads and device of 0 or more, found ", options.threads, " and ", options.device);
+        fail(CLIPEDGE_USAGE, "expected threads and device of 0 or more, found ", options.threads, " and ",
+             options.device);
     }
     if (options.provider == Provider::tensorrt) {
-        fail(CLIPEDGE_UNSUPPORTED, "this build has no TensorRT: use CLIPEDGE_PROVIDER_CPU or CLIPEDGE_PROVIDER_CUDA, or "
-                                   "the Python package");
+        fail(CLIPEDGE_UNSUPPORTED, "this build has no TensorRT: use CLIPEDGE_PROVIDER_CPU or CLIPEDGE_PROVIDER_CUDA, "
+                                   "or the Python package");
     }
     if (!options.engine_cache.empty()) {
         fail(CLIPEDGE_USAGE, "engine_cache is TensorRT's, found it with another provider: leave it NULL");
     }
     if (options.provider == Provider::cpu) {
-        if (options.device != 0) fail(CLIPEDGE_USAGE, "device names a GPU, found ", options.device, " with the CPU: make it 0");
-        return;
+        if (options.device == 0) return options;
+        fail(CLIPEDGE_USAGE, "device names a GPU, found ", options.device, " with the CPU: make it 0");
     }
     if (options.provider != Provider::cuda) {
         fail(CLIPEDGE_USAGE, "expected a clipedge_provider, found ", static_cast<int>(options.provider));
@@ -157,6 +160,7 @@ void check_options(const EngineOptions& options) {
         fail(CLIPEDGE_UNSUPPORTED, "ONNX Runtime ", runtime_version(),
              " was built without CUDA: install one that has it, or use CLIPEDGE_PROVIDER_CPU");
     }
+    return options;
 }
 
 std::string runtime_version() { return OrtGetApiBase()->GetVersionString(); }
@@ -192,7 +196,8 @@ void Session::run(const void* inputs, std::size_t count, float* embeddings, std:
     // ONNX Runtime takes no const, and does not write to inputs.
     const Owned<OrtValue> input =
         tensor(const_cast<void*>(inputs), count * input_bytes(), shape.data(), shape.size(), type.type);
-    const Owned<OrtValue> output = tensor(embeddings, count * dim * sizeof(float), expected, 2, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+    const Owned<OrtValue> output =
+        tensor(embeddings, count * dim * sizeof(float), expected, 2, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
     const char* const input_names[] = {variant_.inputs.front().name.c_str()};
     const char* const output_names[] = {variant_.outputs.front().name.c_str()};
     const OrtValue* const values[] = {input.get()};

@@ -19,9 +19,9 @@ struct EngineOptions {
     std::string engine_cache;
 };
 
-// Raises Error: CLIPEDGE_USAGE for options that contradict each other or cannot be, CLIPEDGE_UNSUPPORTED for those that
-// this build or its ONNX Runtime cannot do.
-void check_options(const EngineOptions& options);
+// Returns the options. Raises Error: CLIPEDGE_USAGE for such as contradict each other or cannot be,
+// CLIPEDGE_UNSUPPORTED for such as this build or its ONNX Runtime cannot do.
+const EngineOptions& checked_options(const EngineOptions& options);
 
 // "1.32.0"
 std::string runtime_version();

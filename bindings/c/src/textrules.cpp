@@ -8,8 +8,8 @@ namespace clipedge {
 namespace {
 
 bool is_control(char32_t one) {
-    return one <= 0x08 || one == 0x0B || (one >= 0x0E && one <= 0x1F) || one == 0x7F || (one >= 0x206A && one <= 0x206F) ||
-           one == 0xFEFF || (one >= 0xFFF9 && one <= 0xFFFC);
+    return one <= 0x08 || one == 0x0B || (one >= 0x0E && one <= 0x1F) || one == 0x7F || one == 0xFEFF ||
+           (one >= 0x206A && one <= 0x206F) || (one >= 0xFFF9 && one <= 0xFFFC);
 }
 
 std::u32string without_controls(std::u32string_view text) {

@@ -68,7 +68,8 @@ std::int64_t framing_token(const Field& field) {
 
 // The leftmost token in the text, of those that begin there the longest; its place in `position`.
 template <typename Literals>
-const typename Literals::value_type* find_first(const Literals& tokens, std::u32string_view text, std::size_t& position) {
+const typename Literals::value_type* find_first(const Literals& tokens, std::u32string_view text,
+                                                std::size_t& position) {
     const typename Literals::value_type* found = nullptr;
     position = std::u32string_view::npos;
     for (const auto& token : tokens) {

@@ -1,5 +1,5 @@
-// What CLIP's text rules need of Unicode. The tables are those of the `tokenizers` library (tools/unicode_tables.py asks
-// it), so that the same versions of Unicode give the same token ids.
+// What CLIP's text rules need of Unicode. The tables are those of the `tokenizers` library (tools/unicode_tables.py
+// asks it), so that the same versions of Unicode give the same token ids.
 #pragma once
 
 #include <string>

@@ -112,7 +112,7 @@ typedef struct clipedge_model clipedge_model; /* a bundle with its engines */
 typedef struct clipedge_bank clipedge_bank;   /* label embeddings: what a classifier compares images with */
 typedef struct clipedge_index clipedge_index; /* embeddings under keys, to be searched */
 
-/* How a model is loaded. All zero, or NULL in its place, means: the CPU, one thread a core, the variant that suits it. */
+/* How a model is loaded. All zero, or NULL in its place: the CPU, one thread a core, the variant that suits it. */
 typedef struct clipedge_options {
     size_t size;
     int32_t provider;         /* a clipedge_provider */

@@ -92,7 +92,8 @@ public:
     // (images, embedding_dim), row after row.
     std::vector<float> encode(Span<const clipedge_image> images) const {
         std::vector<float> embeddings(images.size() * dim());
-        check(clipedge_encode_images(handle_.get(), images.data(), images.size(), embeddings.data(), embeddings.size()));
+        const std::size_t capacity = embeddings.size();
+        check(clipedge_encode_images(get(), images.data(), images.size(), embeddings.data(), capacity));
         return embeddings;
     }
 
@@ -101,7 +102,8 @@ public:
         std::vector<const char*> pointers;
         for (const std::string& text : texts) pointers.push_back(text.c_str());
         std::vector<float> embeddings(texts.size() * dim());
-        check(clipedge_encode_texts(handle_.get(), pointers.data(), pointers.size(), embeddings.data(), embeddings.size()));
+        const std::size_t capacity = embeddings.size();
+        check(clipedge_encode_texts(get(), pointers.data(), pointers.size(), embeddings.data(), capacity));
         return embeddings;
     }
 
@@ -201,7 +203,7 @@ private:
 
 inline std::vector<float> Model::classify(const Bank& bank, Span<const clipedge_image> images) const {
     std::vector<float> found(images.size() * bank.size());
-    check(clipedge_classify_images(handle_.get(), bank.get(), images.data(), images.size(), found.data(), found.size()));
+    check(clipedge_classify_images(get(), bank.get(), images.data(), images.size(), found.data(), found.size()));
     return found;
 }
 
