@@ -3,10 +3,10 @@
     python benchmarks/bindings_overhead.py [--rounds 9] [--calls 400] [--bundle DIR]
 
 bindings_overhead.cpp calls both in turn, on one thread each, with a picture of the tower's own size: what is measured
-is the checking of the call, the copy of the pixels, and the handling of tensors. A round is the median call of each; the
-table has the medians of the rounds, and the smallest and the largest overhead of a round. Both have to give the same
-numbers, bit for bit. The library is built with `make bindings`. Without --bundle the demonstration model is exported.
-Writes results/bindings_overhead.md and .json beside this file, and prints the former.
+is the checking of the call, the copy of the pixels, and the handling of tensors. A round is the median call of each;
+the table has the medians of the rounds, and the smallest and the largest overhead of a round. Both have to give the
+same numbers, bit for bit. The library is built with `make bindings`. Without --bundle the demonstration model is
+exported. Writes results/bindings_overhead.md and .json beside this file, and prints the former.
 """
 
 from __future__ import annotations

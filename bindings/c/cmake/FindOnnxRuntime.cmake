@@ -23,7 +23,9 @@ if(NOT ONNXRUNTIME_LIBRARY AND ONNXRUNTIME_PYTHON)
 endif()
 
 include(FindPackageHandleStandardArgs)
-find_package_handle_standard_args(OnnxRuntime REQUIRED_VARS ONNXRUNTIME_LIBRARY ONNXRUNTIME_INCLUDE_DIR)
+find_package_handle_standard_args(OnnxRuntime
+  REQUIRED_VARS ONNXRUNTIME_LIBRARY ONNXRUNTIME_INCLUDE_DIR
+  REASON_FAILURE_MESSAGE "`make bindings-dependencies` fetches the headers, see bindings/c/README.md for the library")
 
 if(OnnxRuntime_FOUND AND NOT TARGET OnnxRuntime::OnnxRuntime)
   set(location ${ONNXRUNTIME_LIBRARY})
