@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement bindings bindings-dependencies bindings-fuzz bench-bindings
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -20,10 +20,10 @@ tour: $(VENV)/.export  ## run docs/tour.md from top to bottom, and draw its pict
 	$(BIN)/python docs/run_tour.py demo-output/tour --pictures
 
 # Two processes: most tests keep one core busy. A file's tests share what its fixtures made.
-test: $(VENV)/.test $(ORIGIN)/.installed  ## all tests
+test: $(VENV)/.test $(ORIGIN)/.installed bindings-dependencies  ## all tests
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
-test-quick: $(VENV)/.test $(ORIGIN)/.installed  ## without the slow ones
+test-quick: $(VENV)/.test $(ORIGIN)/.installed bindings-dependencies  ## without the slow ones
 	$(BIN)/pytest -m "not slow"
 
 # mypy looks at an installed copy from another folder: in the repository it would skip export/ and calibration/.
@@ -93,6 +93,26 @@ bench-agreement: $(VENV)/.test  ## `clipedge bench` beside an independent timing
 
 bench-haswell: $(VENV)/.test  ## INT8 on emulated processors without VNNI: benchmarks/results/haswell.md, .json
 	$(BIN)/python benchmarks/haswell.py
+
+# A compiler, CMake and ONNX Runtime's C headers, on a fresh Debian or Ubuntu (a Jetson, too). Needs root for apt-get.
+bindings-dependencies: build/onnxruntime-headers/onnxruntime_c_api.h  ## what building libclipedge needs
+
+build/onnxruntime-headers/onnxruntime_c_api.h: bindings/c/fetch_headers.sh
+	command -v g++ cmake pkg-config >/dev/null || (apt-get update && apt-get install -y --no-install-recommends g++ make cmake pkg-config)
+	bindings/c/fetch_headers.sh build/onnxruntime-headers
+	touch $@
+
+bindings: $(VENV)/.export bindings-dependencies  ## libclipedge and its examples, with the ONNX Runtime of $(VENV): build/bindings
+	cmake -S bindings/c -B build/bindings -DCLIPEDGE_EXAMPLES=ON \
+		-DONNXRUNTIME_PYTHON=$(abspath $(BIN))/python -DONNXRUNTIME_INCLUDE_DIR=$(abspath build/onnxruntime-headers)
+	cmake --build build/bindings --parallel 2
+
+FUZZ_SECONDS ?= 600
+bindings-fuzz: $(VENV)/.test bindings-dependencies  ## attack libclipedge's parsers, each for FUZZ_SECONDS
+	CLIPEDGE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/bindings/test_builds.py -k attack
+
+bench-bindings: $(VENV)/.export bindings  ## libclipedge beside ONNX Runtime's own session: results/bindings_overhead.md, .json
+	$(BIN)/python benchmarks/bindings_overhead.py
 
 retrain: $(VENV)/.test  ## train the demonstration checkpoint again
 	$(BIN)/python -m clipedge.export.demo.train --output demo-output/checkpoint

@@ -1,0 +1,7 @@
+#include "safetensors.hpp"
+
+#include "target.hpp"
+
+int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    return refused_or_parsed(data, size, [](std::string_view bytes) { clipedge::parse_safetensors(bytes, "fuzz"); });
+}
