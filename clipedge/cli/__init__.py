@@ -19,6 +19,7 @@ __all__ = ["main"]
 # verb -> what it does; the verb's module has add_arguments(parser) and run(arguments) -> exit code
 VERBS = {
     "export": "a checkpoint becomes a bundle, with its proof",
+    "distill": "a teacher and pictures become a smaller student, a checkpoint to export",
     "classify": "pictures against labels",
     "explain": "where in a picture a label is: a heatmap, and boxes",
     "prompts": "labels, synonyms and negatives become a prompt bank: a classifier's text side in one file",

@@ -32,7 +32,7 @@ HEAVY = (
 WORKSTATION = ("clipedge.export", "clipedge.calibration")
 
 # Where a verb is a workstation job, it imports it when it runs. Every other file of the runtime imports none, ever.
-LAZY_WORKSTATION_IMPORTS = {"clipedge/cli/export.py", "clipedge/cli/inspect.py"}
+LAZY_WORKSTATION_IMPORTS = {"clipedge/cli/distill.py", "clipedge/cli/export.py", "clipedge/cli/inspect.py"}
 # Libraries that are used when needed, each in its own place: (file, library, at the top of that file?).
 KNOWN_HEAVY_IMPORTS = {
     ("clipedge/backends/onnxruntime.py", "onnxruntime", True),
@@ -59,6 +59,7 @@ def loaded_by(code: str) -> set[str]:
         "import clipedge.cli.classify, clipedge.cli.eval, clipedge.cli.inspect, clipedge.cli.export",
         "import clipedge.retrieval.indexing, clipedge.cli.index, clipedge.cli.search",
         "import clipedge.cli.prompts, clipedge.cli.explain",
+        "import clipedge.cli.distill",
     ],
 )
 def test_importing_the_runtime_loads_nothing_heavy(code: str) -> None:
