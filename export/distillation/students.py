@@ -25,8 +25,8 @@ EPS = 1e-5
 
 
 def check_teacher(teacher: Checkpoint) -> None:
-    """Raises CheckpointError unless a student of it can be saved as a CLIP folder: its text tower, which the student
-    keeps, has to be CLIP's, and its probabilities a softmax."""
+    """Raises CheckpointError unless a student of it can be saved as a CLIP folder: its text tower and tokenizer, which
+    the student keeps, have to be there and CLIP's, and its probabilities a softmax."""
     text = teacher.text
     if (
         not isinstance(text, TextConfig)
@@ -38,6 +38,7 @@ def check_teacher(teacher: Checkpoint) -> None:
             f"{teacher.name}: a student keeps its teacher's text tower, and is saved in CLIP's layout; expected a "
             "causal text transformer pooled at the end of the text, with softmax, found another. Distil from a CLIP"
         )
+    assert teacher.tokenizer_json  # read now: what is missing is said before anything is trained
 
 
 def student_config(teacher: Checkpoint, spec: StudentSpec) -> VitConfig:

@@ -31,19 +31,22 @@ QUICK = Recipe(steps=4, batch_size=16, validate_every=4, save_every=4, views=1)
 
 @pytest.fixture(scope="module")
 def student(pairs: Path, exam: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student after four steps, made by the command line, with a bundle. Not to be changed."""
+    """A student after four steps, made by the command line. Not to be changed."""
     folder = tmp_path_factory.mktemp("student") / "tiny"
-    command = ["distill", "--student", TINY, "--data", str(pairs), "--validation", str(exam), "--output", str(folder)]
-    sizes = ["--steps", "4", "--batch-size", "16", "--validate-every", "4", "--views", "1", "--export", "fp32"]
-    assert main([*command, *sizes]) == 0
+    assert main([*command(pairs, exam), "--output", str(folder)]) == 0
     return folder
+
+
+def command(pairs: Path, exam: Path) -> list[str]:
+    data = ["distill", "--student", TINY, "--data", str(pairs), "--validation", str(exam)]
+    return [*data, "--steps", "4", "--batch-size", "16", "--validate-every", "4", "--views", "1"]
 
 
 def test_the_folder_holds_what_it_should(student: Path, teacher: Checkpoint) -> None:
     names = {path.name for path in student.iterdir()}
     checkpoint = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md"}
     assert names == checkpoint | {"tokenizer.json", "tokenizer_config.json"} | {
-        "distill.json", "loss.svg", "validation.svg", "training", "bundle",
+        "distill.json", "loss.svg", "validation.svg", "training",
     }  # fmt: skip
     run = json.loads((student / "distill.json").read_bytes())
     loaded = load_checkpoint(student)
@@ -72,8 +75,15 @@ def test_transformers_reads_the_student_and_gives_the_same_embeddings(student: P
     assert float(model.logit_scale.detach().exp()) == pytest.approx(checkpoint.logit_scale)
 
 
-def test_the_bundle_gives_the_students_answers(student: Path) -> None:
-    clip = clipedge.load(student / "bundle")
+@pytest.mark.slow
+def test_the_bundle_gives_the_students_answers(
+    student: Path, pairs: Path, exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that has ended is only exported when it is called again with ``--export``."""
+    copy = shutil.copytree(student, tmp_path / "copy")
+    assert main([*command(pairs, exam), "--output", str(copy), "--export", "fp32"]) == 0
+    assert f"bundle: {copy / 'bundle'}" in capsys.readouterr().out
+    clip = clipedge.load(copy / "bundle")
     checkpoint = load_checkpoint(student)
     assert clip.manifest.space_id == checkpoint.space_id
     pictures, _ = scenes.labelled_pictures("test", 4, size=64)
@@ -109,7 +119,7 @@ def test_an_inherited_student_of_pictures_alone(
 
 
 def test_another_run_in_the_same_folder_is_refused(student: Path, pairs: Path, exam: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(student, tmp_path / "copy", ignore=shutil.ignore_patterns("bundle"))
+    copy = shutil.copytree(student, tmp_path / "copy")
     with pytest.raises(UsageError, match=r"other settings: expected recipe\.learning_rate 0\.5, found 0\.001"):
         distill(None, TINY, pairs, copy, recipe=dataclasses.replace(QUICK, learning_rate=0.5), validation=exam)
     before = (copy / "model.safetensors").read_bytes()

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 # Distils in forked children, which it kills: torch is imported once, and does nothing before a fork.
 RUNNER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
+import torch._dynamo  # which an optimizer imports, for seconds
 from clipedge.export.distillation import Recipe, distill
 
 pairs, exam, folder, seed = sys.argv[1:5]
@@ -54,6 +57,7 @@ print(killed)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_bits(pairs: Path, exam: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", RUNNER, str(pairs), str(exam), str(tmp_path), "11"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
