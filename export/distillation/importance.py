@@ -23,7 +23,7 @@ from torch import nn
 
 from clipedge.errors import UsageError
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.towers import ImageTower, build_image_tower
+from clipedge.export.towers import Block, ImageTower, build_image_tower
 
 __all__ = ["Importance", "measure_importance"]
 
@@ -74,7 +74,7 @@ def measure_importance(teacher: Checkpoint, batches: Iterable[npt.NDArray[np.uin
 
 def _loss_without(tower: ImageTower, block: int, inputs: Sequence[torch.Tensor], embeds: torch.Tensor) -> float:
     """Mean of 1 - cosine between the tower's embeddings and those without one of its blocks."""
-    kept = [module for index, module in enumerate(tower.blocks) if index != block]
+    kept = [module for index, module in enumerate(tower.blocks) if index != block and isinstance(module, Block)]
     without = ImageTower(tower.config, tower.embedding, kept, tower.norm_post, tower.projection, tower.pooling)
     cosines = (torch.cat([without(pixels) for pixels in inputs]) * embeds).sum(dim=-1)
     return 1 - float(cosines.mean())

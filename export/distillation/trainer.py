@@ -114,7 +114,7 @@ class _Learner:
         self.average_log_scale = self.log_scale.detach().clone()
         self.progress = Progress()
         self.best = self._averages()
-        self.parameters = {**dict(self.tower.named_parameters()), LOG_SCALE: self.log_scale}
+        self.parameters: dict[str, torch.Tensor] = {**dict(self.tower.named_parameters()), LOG_SCALE: self.log_scale}
         self.optimizer = _optimizer(self.parameters, work.recipe)
 
     def step(self, step: int) -> float:
@@ -153,7 +153,7 @@ class _Learner:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that has to be kept, by name."""
-        tensors = {f"weights.{name}": weight for name, weight in self.parameters.items()}
+        tensors: dict[str, torch.Tensor] = {f"weights.{name}": weight for name, weight in self.parameters.items()}
         tensors |= {f"average.{name}": weight for name, weight in self._averages().items()}
         tensors |= {f"best.{name}": weight for name, weight in self.best.items()}
         for name, weight in self.parameters.items():
