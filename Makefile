@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-distillation
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -78,6 +78,9 @@ bench-retrieval: $(VENV)/.test $(PEERS)/.installed  ## indexes of up to a millio
 
 bench-haswell: $(VENV)/.test  ## INT8 on emulated processors without VNNI: benchmarks/results/haswell.md, .json
 	$(BIN)/python benchmarks/haswell.py
+
+bench-distillation: $(VENV)/.export  ## a small student from scratch, distilled, inherited: results/distillation.md, .json, .svg
+	$(BIN)/python benchmarks/distillation.py
 
 retrain: $(VENV)/.test  ## train the demonstration checkpoint again
 	$(BIN)/python -m clipedge.export.demo.train --output demo-output/checkpoint

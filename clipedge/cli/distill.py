@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--validate-every", int, "steps between two validations (default: 250)"),
         ("--save-every", int, "steps that a killed run loses at most (default: 100)"),
         ("--views", int, "views of a picture that the teacher sees (default: 2)"),
-        ("--seed", int, "of weights, order, captions and views (default: 0)"),
+        ("--seed", int, "of weights, order and captions (default: 0)"),
     )
     for name, kind, text in numbers:
         parser.add_argument(name, type=kind, metavar="N", help=text)
@@ -98,12 +98,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _recipe(arguments: argparse.Namespace) -> Any:
     """The settings that were given, the others as the recipe has them."""
-    from clipedge.export.distillation import Augmentation, Recipe
+    from clipedge.export.distillation import Recipe
 
     names = ("steps", "batch_size", "accumulate", "learning_rate", "patience", "validate_every", "save_every", "views")
     given = {name: getattr(arguments, name) for name in (*names, "seed") if getattr(arguments, name) is not None}
-    augmentation = Augmentation(seed=max(arguments.seed or 0, 0))  # a seed below 0 is refused as the recipe's
-    return Recipe(**given, weights=_weights(arguments.losses), augmentation=augmentation)
+    return Recipe(**given, weights=_weights(arguments.losses))
 
 
 def _weights(losses: str | None) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +20,14 @@ from clipedge.export.demo.pool import draw_pool
 from clipedge.parallel import cores, parallel_map
 from clipedge.whole import whole_file
 
-__all__ = ["check_captions", "hold_out", "pictures_sha256", "scene_count", "training_pictures"]
+__all__ = ["check_captions", "hold_out", "pictures_sha256", "scene_count", "training_pictures", "warn_of_unreadable"]
 
 TRAINING_SCENES = 20_000
 VALIDATION_SCENES = 600
 HELD_OUT_SHARE = 10  # every tenth picture validates ...
 MOST_HELD_OUT = 1000  # ... and no more than so many: they stay in memory
 LEAST_HELD_OUT = 2
+NAMED = 3  # unreadable pictures that a warning names
 
 
 def scene_count(source: str | os.PathLike[str]) -> int | None:
@@ -96,6 +99,17 @@ def check_captions(pictures: Pictures) -> None:
         raise UsageError(
             f"{pictures.source}: {len(bare)} of {len(pictures)} pictures have no caption, the first of them "
             f"{_name(bare[0])}; {advice}"
+        )
+
+
+def warn_of_unreadable(unreadable: Sequence[str], count: int) -> None:
+    """Name and count the pictures, of so many, that could not be read; the result's file names all."""
+    if unreadable:
+        more = f"; and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
+        warnings.warn(
+            f"{len(unreadable)} of {count} pictures cannot be read and are left out: "
+            f"{'; '.join(unreadable[:NAMED])}{more}",
+            stacklevel=3,
         )
 
 

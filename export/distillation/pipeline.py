@@ -56,7 +56,7 @@ def distill(
     labels: Sequence[str] | None = None,
     templates: Sequence[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
-    precision: Sequence[Precision] = (),
+    precision: Precision | Sequence[Precision] = (),
     arch: str | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
     revision: str | None = None,
@@ -76,7 +76,8 @@ def distill(
     """
     recipe = Recipe() if recipe is None else recipe
     check_recipe(recipe)
-    _check_precision(precision)
+    precisions = (precision,) if isinstance(precision, str) else tuple(precision)
+    _check_precisions(precisions)
     spec, folder = parse_spec(student), Path(output)
     _check_output(folder)
     source = ModelSource(
@@ -113,15 +114,15 @@ def distill(
     write_curves(folder, trained.progress, found.teacher_score)
     write_student(_finished(checkpoint, spec, trained), folder, trained.log_scale, student_story(found))
     write_result(folder, found.to_dict())
-    if precision:
-        found = dataclasses.replace(found, bundle=os.fspath(_export(folder, precision, data, labels, templates)))
+    if precisions:
+        found = dataclasses.replace(found, bundle=os.fspath(_export(folder, precisions, data, labels, templates)))
         write_result(folder, found.to_dict())
     return found
 
 
-def _check_precision(precision: Sequence[Precision]) -> None:
+def _check_precisions(precisions: Sequence[Precision]) -> None:
     """The export would refuse it, but only after the training."""
-    unknown = [name for name in precision if name not in PRECISIONS]
+    unknown = [name for name in precisions if name not in PRECISIONS]
     if unknown:
         raise UsageError(f"--export {unknown[0]}: expected {' or '.join(PRECISIONS)}")
 
@@ -207,7 +208,7 @@ def _describe(
 
 def _export(
     folder: Path,
-    precision: Sequence[Precision],
+    precisions: Sequence[Precision],
     data: str | os.PathLike[str],
     labels: Sequence[str] | None,
     templates: Sequence[str] | None,
@@ -217,7 +218,7 @@ def _export(
     export(
         folder,
         bundle,
-        precision=precision,
+        precision=precisions,
         calibration_data=SCENES if are_scenes else data,
         labels=scenes.CLASS_NAMES if are_scenes and labels is None else labels,
         templates=scenes.TEMPLATES if are_scenes and templates is None else templates,

@@ -17,6 +17,7 @@ from clipedge.calibration.data import PictureItem, Pictures, open_item
 from clipedge.errors import ImageError
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.distillation.augment import PARAMETERS, Augmentation, augmented, draw_view
+from clipedge.export.distillation.data import warn_of_unreadable
 from clipedge.export.distillation.shards import Cache, Shard
 from clipedge.export.proof import Encoder, source_encoder
 from clipedge.export.source_texts import SourceTexts
@@ -29,7 +30,6 @@ __all__ = ["Lessons", "ask_teacher", "teacher_facts"]
 SHARD_PICTURES = 512  # what a killed run loses at most, times the number of views
 SHARD_TEXTS = 2048
 BATCH = 16
-NAMED = 3  # unreadable pictures that a warning names
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +81,7 @@ def ask_teacher(
     unreadable = tuple(note for shard in shards for note in shard.notes)
     if not len(rows):
         raise ImageError(f"none of the {len(pictures)} pictures of {pictures.source} can be read: {unreadable[0]}")
-    if unreadable:
-        more = f"; and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
-        warnings.warn(
-            f"{len(unreadable)} of {len(pictures)} pictures cannot be read and are left out: "
-            f"{'; '.join(unreadable[:NAMED])}{more}",
-            stacklevel=2,
-        )
+    warn_of_unreadable(unreadable, len(pictures))
     lessons = Lessons(
         rows,
         unreadable,

@@ -15,7 +15,7 @@ from clipedge.calibration import scenes
 from clipedge.calibration.data import Pictures, pixel_batches
 from clipedge.errors import UsageError
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.distillation.data import pictures_sha256
+from clipedge.export.distillation.data import pictures_sha256, warn_of_unreadable
 from clipedge.export.distillation.shards import Cache, Shard
 from clipedge.export.material import truth_of
 from clipedge.export.proof import embed, source_encoder
@@ -72,6 +72,7 @@ def prepare_validation(
     prompts = [fill_template(template, name) for name in names for template in templates or default]
     unreadable: list[str] = []
     batches = list(pixel_batches(pictures, teacher.preprocessing, unreadable))
+    warn_of_unreadable(unreadable, len(pictures))
     rows, pixels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
 
     def ask() -> Shard:
