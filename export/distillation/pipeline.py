@@ -34,7 +34,7 @@ from clipedge.export.distillation.spec import StudentSpec, parse_spec
 from clipedge.export.distillation.students import check_teacher, make_student, student_config, with_image_tower
 from clipedge.export.distillation.teacher import Lessons, ask_teacher, teacher_facts
 from clipedge.export.distillation.trainer import Trained, Work, train
-from clipedge.export.distillation.validation import Score, prepare_validation, score_embeddings
+from clipedge.export.distillation.validation import prepare_validation, score_embeddings
 from clipedge.export.pipeline import PRECISIONS, export
 from clipedge.manifest import Precision
 
@@ -80,44 +80,40 @@ def distill(
     _check_precisions(precisions)
     spec, folder = parse_spec(student), Path(output)
     _check_output(folder)
-    source = ModelSource(
-        os.fspath(DEMO_CHECKPOINT if teacher is None else teacher),
-        arch,
-        None if tokenizer is None else os.fspath(tokenizer),
-        revision,
-    )
-    checkpoint = load_checkpoint(source)
-    check_teacher(checkpoint)
+    checkpoint = _open_teacher(teacher, arch, tokenizer, revision)
     student_config(checkpoint, spec)
     kept = folder / TRAINING_NAME / TEACHER_NAME if cache is None else Path(cache)
     size = checkpoint.preprocessing.height
     pictures, held_out = hold_out(training_pictures(data, kept, size), data, validation, size)
     weights = _weights(recipe, pictures)
     _check_size(len(pictures), recipe, pictures.source)
-    data_sha256 = pictures_sha256(pictures)
-    facts = teacher_facts(checkpoint, data_sha256, recipe.augmentation, recipe.views)
+    facts = teacher_facts(checkpoint, pictures_sha256(pictures), recipe.augmentation, recipe.views)
     run = claim(folder, _settings(checkpoint, spec, recipe, weights, facts, held_out, labels, templates))
     answers = open_cache(kept, facts)
-    lessons = ask_teacher(
-        checkpoint, pictures, recipe.augmentation, recipe.views, answers, captions=weights.needs_captions
-    )
+    lessons = ask_teacher(checkpoint, pictures, recipe.augmentation, recipe.views, answers, weights.needs_captions)
     _check_size(len(lessons.rows), recipe, pictures.source)
     exam = prepare_validation(checkpoint, held_out, labels, templates, answers)
     beginner = make_student(checkpoint, spec, recipe.seed, _pixels(checkpoint, pictures, lessons))
-    trained = train(
-        beginner,
-        Work(checkpoint, pictures, lessons, exam, recipe, weights),
-        folder / TRAINING_NAME / STATE_NAME,
-        run,
-    )
-    found = _describe(checkpoint, spec, trained, lessons, len(exam.pixels), score_embeddings(exam.teacher, exam))
-    write_curves(folder, trained.progress, found.teacher_score)
-    write_student(_finished(checkpoint, spec, trained), folder, trained.log_scale, student_story(found))
-    write_result(folder, found.to_dict())
+    work = Work(checkpoint, pictures, lessons, exam, recipe, weights)
+    trained = train(beginner, work, folder / TRAINING_NAME / STATE_NAME, run)
+    found = _write(folder, spec, work, trained)
     if precisions:
         found = dataclasses.replace(found, bundle=os.fspath(_export(folder, precisions, data, labels, templates)))
         write_result(folder, found.to_dict())
     return found
+
+
+def _open_teacher(
+    teacher: str | os.PathLike[str] | None,
+    arch: str | None,
+    tokenizer: str | os.PathLike[str] | None,
+    revision: str | None,
+) -> Checkpoint:
+    model = os.fspath(DEMO_CHECKPOINT if teacher is None else teacher)
+    source = ModelSource(model, arch, None if tokenizer is None else os.fspath(tokenizer), revision)
+    checkpoint = load_checkpoint(source)
+    check_teacher(checkpoint)
+    return checkpoint
 
 
 def _check_precisions(precisions: Sequence[Precision]) -> None:
@@ -181,29 +177,29 @@ def _pixels(teacher: Checkpoint, pictures: Pictures, lessons: Lessons) -> Iterat
     return (pixels for _, pixels in pixel_batches(chosen, teacher.preprocessing, []))
 
 
-def _finished(teacher: Checkpoint, spec: StudentSpec, trained: Trained) -> Checkpoint:
-    return with_image_tower(teacher, student_config(teacher, spec), trained.weights)
-
-
-def _describe(
-    teacher: Checkpoint, spec: StudentSpec, trained: Trained, lessons: Lessons, validated: int, own: Score
-) -> Distilled:
-    student = _finished(teacher, spec, trained)
+def _write(folder: Path, spec: StudentSpec, work: Work, trained: Trained) -> Distilled:
+    """Write the student, its curves and the result."""
+    student = with_image_tower(work.teacher, student_config(work.teacher, spec), trained.weights)
     assert trained.progress.best is not None
-    return Distilled(
-        teacher=teacher.pinned_name,
+    lessons, exam = work.lessons, work.validation
+    found = Distilled(
+        teacher=work.teacher.pinned_name,
         student=spec.text,
         space_id=student.space_id,
-        teacher_tower=model_facts(teacher).image,
+        teacher_tower=model_facts(work.teacher).image,
         student_tower=model_facts(student).image,
         pictures=len(lessons.rows),
         captions=0 if lessons.texts is None else len(lessons.texts),
-        validation_pictures=validated,
+        validation_pictures=len(exam.pixels),
         steps=trained.progress.step,
-        teacher_score=own,
+        teacher_score=score_embeddings(exam.teacher, exam),
         best=trained.progress.best,
         unreadable=lessons.unreadable,
     )
+    write_curves(folder, trained.progress, found.teacher_score)
+    write_student(student, folder, trained.log_scale, student_story(found))
+    write_result(folder, found.to_dict())
+    return found
 
 
 def _export(
