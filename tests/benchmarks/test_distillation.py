@@ -22,7 +22,7 @@ def rights(share: float, count: int = 1000) -> np.ndarray:
     ("scratch", "distilled", "inherited", "met"),
     [
         (0.90, 0.94, 0.96, [True, True, True]),
-        (0.92, 0.94, 0.945, [False, True, True]),
+        (0.92, 0.94, 0.945, [False, True, False]),  # 5 of 1,000 may be chance
         (0.80, 0.90, 0.90, [True, False, False]),
         (0.80, 0.90, 0.89, [True, False, False]),
     ],
