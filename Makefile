@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement bindings bindings-dependencies bindings-fuzz bench-bindings
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement bindings bindings-dependencies bindings-fuzz bench-bindings bench-distillation
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -113,6 +113,9 @@ bindings-fuzz: $(VENV)/.test bindings-dependencies  ## attack libclipedge's pars
 
 bench-bindings: $(VENV)/.export bindings  ## libclipedge beside ONNX Runtime's own session: results/bindings_overhead.md, .json
 	$(BIN)/python benchmarks/bindings_overhead.py
+
+bench-distillation: $(VENV)/.export  ## a small student from scratch, distilled, inherited: results/distillation.md, .json, .svg
+	$(BIN)/python benchmarks/distillation.py
 
 retrain: $(VENV)/.test  ## train the demonstration checkpoint again
 	$(BIN)/python -m clipedge.export.demo.train --output demo-output/checkpoint

@@ -5,24 +5,30 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 
 from clipedge.calibration import scenes
+from clipedge.calibration.pairs import PAIR_SUFFIXES, read_pairs
 from clipedge.calibration.tars import TarPicture, read_tar
 from clipedge.errors import ImageError, UsageError
 from clipedge.folders import read_folder
-from clipedge.images.pixels import ImageInput, preprocess
+from clipedge.images.pixels import ImageInput, open_rgb, preprocess
 from clipedge.manifest import Preprocessing
 from clipedge.parallel import cores, parallel_map
 
 __all__ = [
     "SCENES",
+    "PictureItem",
     "Pictures",
+    "choose",
+    "open_item",
     "pixel_batches",
     "read_pictures",
     "scene_pictures",
@@ -42,13 +48,15 @@ PictureItem: TypeAlias = "ImageInput | TarPicture"
 class Pictures:
     """Pictures, and what they show where that is known. What lies on disk stays there until it is its turn.
 
-    ``labels`` holds for each picture an index into ``class_names``, or is None.
+    ``labels`` holds for each picture an index into ``class_names``, or is None. ``captions`` holds for each picture
+    its captions, of which some may have none, or is None.
     """
 
     source: str
     items: Sequence[PictureItem]
     labels: npt.NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
+    captions: Sequence[tuple[str, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -60,13 +68,16 @@ def scene_pictures(split: str, count: int, size: int) -> Pictures:
     return Pictures(f"{SCENES} ({split})", list(pictures), labels, scenes.CLASS_NAMES)
 
 
-def read_pictures(source: str | os.PathLike[str]) -> Pictures:
-    """The pictures of a folder, of a list file (.txt) or of a webdataset tar (.tar, or a folder of such).
+def read_pictures(source: str | os.PathLike[str], captions: bool = False) -> Pictures:
+    """The pictures of a folder, a list (.txt), a list with captions (.csv, .tsv, .jsonl) or a webdataset tar (.tar, or
+    a folder of such).
 
     - Folder: all pictures under it. Its sub-folders, if all pictures lie in such, are the classes.
     - List: UTF-8, one path a line, relative to the list's folder; after a tab, the picture's class. Empty lines and
       lines that begin with "#" are passed over.
-    - Tar: see ``tars.py``. Classes that are numbers are named by ``--labels``, in that order, or by the number.
+    - List with captions: see ``pairs.py``.
+    - Tar: see ``tars.py``. Classes that are numbers are named by ``--labels``, in that order, or by the number. Its
+      captions are read if ``captions`` are asked for.
 
     Raises UsageError for what does not exist, cannot be read, holds no picture, or has classes for some pictures only.
     """
@@ -75,15 +86,21 @@ def read_pictures(source: str | os.PathLike[str]) -> Pictures:
         raise UsageError(f"there is no folder of pictures at {path}, no list of them (.txt) and no webdataset (.tar)")
     if path.is_file() and path.suffix.lower() == ".txt":
         return _list_pictures(path)
+    if path.is_file() and path.suffix.lower() in PAIR_SUFFIXES:
+        pairs = read_pairs(path)
+        return Pictures(str(path), list(pairs), captions=list(pairs.values()))
     if path.is_file() and {".tar", ".tgz"} & {suffix.lower() for suffix in path.suffixes}:
-        return _tar_pictures(path, [path])
+        return _tar_pictures(path, [path], captions)
     if path.is_file():
-        raise UsageError(f"{path} is neither a folder of pictures, nor a list of them (.txt), nor a webdataset (.tar)")
+        raise UsageError(
+            f"{path} is neither a folder of pictures, nor a list of them (.txt, .csv, .tsv, .jsonl), nor a webdataset "
+            "(.tar)"
+        )
     try:
         found = read_folder(path)
     except UsageError:
         if tars := sorted(path.glob("*.tar")):
-            return _tar_pictures(path, tars)
+            return _tar_pictures(path, tars, captions)
         raise
     return Pictures(str(found.folder), found.paths, found.labels, found.class_names)
 
@@ -112,13 +129,16 @@ def _list_pictures(path: Path) -> Pictures:
     return _with_classes(str(path), list(classes), list(classes.values()))
 
 
-def _tar_pictures(source: Path, tars: Sequence[Path]) -> Pictures:
-    samples = [sample for tar in tars for sample in read_tar(tar)]
+def _tar_pictures(source: Path, tars: Sequence[Path], captions: bool) -> Pictures:
+    samples = [sample for tar in tars for sample in read_tar(tar, captions)]
     if not samples:
         raise UsageError(
             f"{source} holds no pictures: a webdataset's are called KEY.jpg, KEY.png and so on, their classes KEY.cls"
         )
-    return _with_classes(str(source), [picture for picture, _ in samples], [label for _, label in samples])
+    found = _with_classes(str(source), [sample.picture for sample in samples], [sample.label for sample in samples])
+    if all(sample.caption is None for sample in samples):
+        return found
+    return replace(found, captions=[() if sample.caption is None else (sample.caption,) for sample in samples])
 
 
 def _with_classes(source: str, items: Sequence[Path | TarPicture], classes: Sequence[str | None]) -> Pictures:
@@ -148,13 +168,17 @@ def split_pictures(pictures: Pictures) -> tuple[Pictures, Pictures]:
             "better some hundreds of the kind that the camera will see"
         )
     is_proof = np.arange(len(pictures)) % PROOF_SHARE == PROOF_SHARE - 1
-    return _subset(pictures, ~is_proof), _subset(pictures, is_proof)
+    return choose(pictures, np.flatnonzero(~is_proof)), choose(pictures, np.flatnonzero(is_proof))
 
 
-def _subset(pictures: Pictures, chosen: npt.NDArray[np.bool_]) -> Pictures:
-    items = [item for item, keep in zip(pictures.items, chosen, strict=True) if keep]
-    labels = None if pictures.labels is None else pictures.labels[chosen]
-    return Pictures(pictures.source, items, labels, pictures.class_names)
+def choose(pictures: Pictures, rows: npt.NDArray[np.integer]) -> Pictures:
+    """The pictures of these rows, in this order."""
+    return replace(
+        pictures,
+        items=[pictures.items[row] for row in rows],
+        labels=None if pictures.labels is None else pictures.labels[rows],
+        captions=None if pictures.captions is None else [pictures.captions[row] for row in rows],
+    )
 
 
 def pixel_batches(
@@ -193,12 +217,25 @@ def pixel_batches(
         raise ImageError(f"none of the {len(pictures)} pictures of {pictures.source} can be read: {unreadable[0]}")
 
 
+def open_item(item: PictureItem) -> PIL.Image.Image:
+    """One picture, upright, in mode RGB. Raises ImageError that names it."""
+    with _named(item):
+        return open_rgb(item.read() if isinstance(item, TarPicture) else item)
+
+
 def _pixels(item: PictureItem, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
     """(1, H, W, 3) uint8. Raises ImageError that names the picture."""
-    if not isinstance(item, TarPicture):
-        return preprocess([item], preprocessing, threads=1)
-    data = item.read()
+    with _named(item):
+        return preprocess([item.read() if isinstance(item, TarPicture) else item], preprocessing, threads=1)
+
+
+@contextmanager
+def _named(item: PictureItem) -> Iterator[None]:
+    """The bytes of a tar's member have no name of their own."""
     try:
-        return preprocess([data], preprocessing, threads=1)
+        yield
     except ImageError as error:
-        raise ImageError(f"{item}{str(error).removeprefix('the image')}") from None
+        message = str(error)
+        if not isinstance(item, TarPicture) or not message.startswith("the image"):
+            raise
+        raise ImageError(f"{item}{message.removeprefix('the image')}") from None

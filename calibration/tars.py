@@ -1,8 +1,9 @@
 """Webdataset tars: pictures are read where they lie, one at a time. Nothing is ever extracted to disk.
 
 A member's name up to the first dot of its last part is its sample's key, the rest says what it is: ``KEY.jpg`` (or
-another of ``PICTURE_SUFFIXES``) is a picture, ``KEY.cls`` its class as text. Members of other kinds, folders, links and
-devices are passed over, and so is what is hidden (".name"). Of two members with one name the later counts, as in tar.
+another of ``PICTURE_SUFFIXES``) is a picture, ``KEY.cls`` its class as text and ``KEY.txt`` its caption. Members of
+other kinds, folders, links and devices are passed over, and so is what is hidden (".name"). Of two members with one
+name the later counts, as in tar.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from pathlib import Path, PurePosixPath
 from clipedge.errors import ImageError, UsageError
 from clipedge.folders import PICTURE_SUFFIXES
 
-__all__ = ["TarPicture", "read_tar"]
+__all__ = ["TarPicture", "TarSample", "read_tar"]
 
 MAX_PICTURE_BYTES = 256 * 2**20
 MAX_CLASS_BYTES = 1000
+MAX_CAPTION_BYTES = 10_000
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 
 
@@ -50,14 +52,23 @@ class TarPicture:
         return data
 
 
-def read_tar(tar: Path) -> list[tuple[TarPicture, str | None]]:
-    """The pictures of a tar in its order, each with the class of its sample where it has one.
+@dataclass(frozen=True)
+class TarSample:
+    """A picture with what the other members of its key say of it, where there are any."""
 
-    Reads the headers and the classes, not the pictures. Raises UsageError for a tar that is compressed, cut off or
-    none.
+    picture: TarPicture
+    label: str | None
+    caption: str | None
+
+
+def read_tar(tar: Path, captions: bool = False) -> list[TarSample]:
+    """The pictures of a tar in its order, with the classes of their samples and, if asked for, their captions.
+
+    Reads the headers and the texts, not the pictures. Raises UsageError for a tar that is compressed, cut off or
+    none, and for a class or caption that is empty, too long or no UTF-8.
     """
     pictures: dict[str, TarPicture] = {}
-    classes: dict[str, str] = {}
+    texts: dict[str, dict[str, str]] = {".cls": {}, ".txt": {}} if captions else {".cls": {}}
     try:
         with tar.open("rb") as file:
             if file.read(6).startswith(COMPRESSED):
@@ -68,7 +79,7 @@ def read_tar(tar: Path) -> list[tuple[TarPicture, str | None]]:
                     archive.members.clear()  # type: ignore[attr-defined]  # it would keep a kilobyte for each
                     if archive.offset <= member.offset:
                         raise tarfile.ReadError(f"{member.name!r} ends before it begins")
-                    _take(archive, member, tar, pictures, classes)
+                    _take(archive, member, tar, pictures, texts)
                 # tarfile takes anything that is no header for the end.
                 file.seek(archive.offset)
                 if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
@@ -79,7 +90,8 @@ def read_tar(tar: Path) -> list[tuple[TarPicture, str | None]]:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{tar} is no tar, damaged or cut off ({error}): fetch or pack it again") from None
-    return [(picture, classes.get(_key(name))) for name, picture in pictures.items()]
+    labels, found = texts[".cls"], texts.get(".txt", {})
+    return [TarSample(item, labels.get(_key(name)), found.get(_key(name))) for name, item in pictures.items()]
 
 
 def _take(
@@ -87,26 +99,29 @@ def _take(
     member: tarfile.TarInfo,
     tar: Path,
     pictures: dict[str, TarPicture],
-    classes: dict[str, str],
+    texts: dict[str, dict[str, str]],
 ) -> None:
-    """Note what one member is."""
+    """Note what one member is. ``texts`` holds, for each ending that is wanted, the texts by their samples' keys."""
     name = PurePosixPath(member.name)
     if not member.isreg() or member.issparse() or name.name.startswith("."):
         return
     if name.suffix.lower() in PICTURE_SUFFIXES:
         pictures.pop(member.name, None)  # the later one takes its place at the end
         pictures[member.name] = TarPicture(tar, member.name, member.offset_data, member.size)
-    elif name.suffix == ".cls":
-        content = archive.extractfile(member)
-        text = b"" if content is None else content.read(MAX_CLASS_BYTES + 1)
-        if not text.strip() or len(text) > MAX_CLASS_BYTES:
-            raise UsageError(
-                f"{tar}: {member.name!r} should hold a class in 1 to {MAX_CLASS_BYTES} bytes, it has {member.size}"
-            )
-        try:
-            classes[_key(member.name)] = " ".join(text.decode("utf-8").split())
-        except UnicodeDecodeError:
-            raise UsageError(f"{tar}: {member.name!r} should hold a class as UTF-8 text") from None
+    elif name.suffix in texts:
+        texts[name.suffix][_key(member.name)] = _text(archive, member, tar, name.suffix)
+
+
+def _text(archive: tarfile.TarFile, member: tarfile.TarInfo, tar: Path, suffix: str) -> str:
+    what, limit = ("class", MAX_CLASS_BYTES) if suffix == ".cls" else ("caption", MAX_CAPTION_BYTES)
+    content = archive.extractfile(member)
+    data = b"" if content is None else content.read(limit + 1)
+    if not data.strip() or len(data) > limit:
+        raise UsageError(f"{tar}: {member.name!r} should hold a {what} in 1 to {limit} bytes, it has {member.size}")
+    try:
+        return " ".join(data.decode("utf-8").split())
+    except UnicodeDecodeError:
+        raise UsageError(f"{tar}: {member.name!r} should hold a {what} as UTF-8 text") from None
 
 
 def _key(name: str) -> str:

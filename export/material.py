@@ -18,7 +18,7 @@ from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint
 from clipedge.prompts.bank import check_labels
 from clipedge.text import DEFAULT_TEMPLATES
 
-__all__ = ["Material", "gather_material"]
+__all__ = ["Material", "gather_material", "truth_of"]
 
 CALIBRATION_SCENES = 512
 # The demonstration model's accuracy is known on scenes: 2,000 of them resolve a drop of half a point. Any other
@@ -90,10 +90,10 @@ def _prompts(
         default = scenes.TEMPLATES if are_scenes else DEFAULT_TEMPLATES
         return proof.class_names, own_templates or default, proof.labels
     check_labels(labels)
-    return tuple(labels), own_templates or DEFAULT_TEMPLATES, _truth(proof, labels)
+    return tuple(labels), own_templates or DEFAULT_TEMPLATES, truth_of(proof, labels)
 
 
-def _truth(proof: Pictures, labels: Sequence[str]) -> npt.NDArray[np.int64] | None:
+def truth_of(proof: Pictures, labels: Sequence[str]) -> npt.NDArray[np.int64] | None:
     """For each proof picture the index of its label: its class is one of them, or a number that counts them."""
     if proof.labels is None:
         return None

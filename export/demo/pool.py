@@ -33,6 +33,8 @@ def draw_pool(path: Path, count: int, size: int) -> Pool:
     pictures = np.lib.format.open_memmap(path, "w+", np.uint8, (count, size, size, 3))
     chunks = [(path, start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     captions: list[tuple[str, ...]] = []
+    if len(chunks) == 1:  # starting processes would take longer
+        return Pool(pictures, _draw_chunk(chunks[0]))
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as executor:
         for part in tqdm(executor.map(_draw_chunk, chunks), "scenes", len(chunks), unit="k", disable=None):
             captions += part

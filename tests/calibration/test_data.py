@@ -155,9 +155,9 @@ def test_lists_that_cannot_be_used(content: bytes, message: str, tmp_path: Path)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "pictures.csv").write_text("a.png,cat")
+    (tmp_path / "pictures.ods").write_text("a.png,cat")
     with pytest.raises(UsageError, match="neither a folder"):
-        read_pictures(tmp_path / "pictures.csv")
+        read_pictures(tmp_path / "pictures.ods")
 
 
 # ---- webdataset tars -----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from clipedge.export.checkpoints.tensors import Shape, hash_files, read_tensors
 from clipedge.export.checkpoints.tokenizer import load_tokenizer_json, read_pad_token
 from clipedge.text import bake_tokenizer
 
-__all__ = ["Expected", "affine", "encoder_blocks", "read_clip_folder"]
+__all__ = ["Expected", "affine", "encoder_blocks", "image_tensors", "read_clip_folder", "text_tensors"]
 
 # Older transformers stored these index vectors (0, 1, 2, ...) as if they were weights.
 IGNORED_TENSORS = frozenset({"text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"})
@@ -42,8 +42,8 @@ def read_clip_folder(folder: Path, source: ModelSource) -> Checkpoint:
     config = read_model_config(folder)
     preprocessing = read_preprocessing(folder, config.image.image_size)
     weights = open_folder_weights(folder, source)
-    image = _image_tensors(config.image, config.embed_dim)
-    text = _text_tensors(config.text, config.embed_dim)
+    image = image_tensors(config.image, config.embed_dim)
+    text = text_tensors(config.text, config.embed_dim)
     shapes = {expected.source: expected.shape for expected in (*image.values(), *text.values())}
     tensors = read_tensors(weights.stored, {**shapes, "logit_scale": ()}, folder, IGNORED_TENSORS.__contains__)
     image_weights = {name: tensors[expected.source] for name, expected in image.items()}
@@ -70,7 +70,7 @@ def read_clip_folder(folder: Path, source: ModelSource) -> Checkpoint:
     )
 
 
-def _image_tensors(config: VitConfig, embed_dim: int) -> dict[str, Expected]:
+def image_tensors(config: VitConfig, embed_dim: int) -> dict[str, Expected]:
     width, patch = config.width, config.patch_size
     return {
         "embedding.patch.weight": Expected("vision_model.embeddings.patch_embedding.weight", (width, 3, patch, patch)),
@@ -83,7 +83,7 @@ def _image_tensors(config: VitConfig, embed_dim: int) -> dict[str, Expected]:
     }
 
 
-def _text_tensors(config: TextConfig, embed_dim: int) -> dict[str, Expected]:
+def text_tensors(config: TextConfig, embed_dim: int) -> dict[str, Expected]:
     width = config.width
     return {
         "embedding.token": Expected("text_model.embeddings.token_embedding.weight", (config.vocab_size, width)),

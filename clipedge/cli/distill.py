@@ -1,0 +1,126 @@
+"""clipedge distill --teacher MODEL --student SPEC --data DIR --output DIR [--export int8]"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from clipedge.cli import fail, print_json
+from clipedge.cli.options import add_label_options, add_model_options, labels_from
+from clipedge.errors import GateError, MissingDependencyError, UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--teacher", metavar="MODEL", help="what `clipedge export` takes (default: the demonstration checkpoint)"
+    )
+    parser.add_argument(
+        "--student",
+        required=True,
+        metavar="SPEC",
+        help="vit-ti, vit-s, vit-b (/PATCH), vit:layers=4,width=64,patch=8, or inherit:layers=3,width=64,heads=2",
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DATA",
+        help="pictures: a folder, a list with captions (.csv, .tsv, .jsonl), a webdataset (.tar); or: scenes[:COUNT]",
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="the student's folder; a killed run goes on there"
+    )
+    parser.add_argument(
+        "--validation", metavar="DATA", help="pictures to score the student on, with classes (default: a tenth of DATA)"
+    )
+    parser.add_argument("--export", metavar="P[,P]", help="then export the student: int8, fp32, or both")
+    parser.add_argument("--cache", metavar="DIR", help="keep there what the teacher said, for further students")
+    parser.add_argument(
+        "--losses",
+        metavar="L",
+        help="images, pairs (defaults for data without and with captions), or NAME=WEIGHT,... of cosine, mse, "
+        "relational, affinity, interactive, infonce",
+    )
+    numbers: tuple[tuple[str, type, str], ...] = (
+        ("--steps", int, "updates of the weights (default: 2000)"),
+        ("--batch-size", int, "pictures of an update (default: 128)"),
+        ("--accumulate", int, "into so many parts a batch is cut, to save memory (default: 1)"),
+        ("--learning-rate", float, "the highest of the schedule (default: 0.001)"),
+        ("--patience", int, "stop after so many validations in a row that brought nothing (default: never)"),
+        ("--validate-every", int, "steps between two validations (default: 250)"),
+        ("--save-every", int, "steps that a killed run loses at most (default: 100)"),
+        ("--views", int, "views of a picture that the teacher sees (default: 2)"),
+        ("--seed", int, "of weights, order and captions (default: 0)"),
+    )
+    for name, kind, text in numbers:
+        parser.add_argument(name, type=kind, metavar="N", help=text)
+    add_label_options(parser)
+    add_model_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `clipedge export`
+    try:
+        from clipedge.export.distillation.pipeline import distill
+        from clipedge.export.distillation.result import result_lines
+    except ImportError as error:
+        raise MissingDependencyError(
+            f'distill needs the workstation packages ({error.name} is missing): pip install "clipedge[export]"'
+        ) from None
+    precisions: Any = arguments.export.split(",") if arguments.export else ()  # checked by the export itself
+    try:
+        found = distill(
+            arguments.teacher,
+            arguments.student,
+            arguments.data,
+            arguments.output,
+            recipe=_recipe(arguments),
+            validation=arguments.validation,
+            labels=labels_from(arguments.labels),
+            templates=arguments.template,
+            cache=arguments.cache,
+            precision=precisions,
+            arch=arguments.arch,
+            tokenizer=arguments.tokenizer,
+            revision=arguments.revision,
+        )
+    except GateError as error:
+        return fail(f"the student is in {arguments.output}, its export is below the gate: {error}", error.exit_code)
+    if arguments.json:
+        print_json(found.to_dict())
+    else:
+        print("\n".join(result_lines(found)))
+        print(f"\n  student: {arguments.output}")
+        if found.bundle:
+            print(f"  bundle: {found.bundle}")
+    return 0
+
+
+def _recipe(arguments: argparse.Namespace) -> Any:
+    """The settings that were given, the others as the recipe has them."""
+    from clipedge.export.distillation import Recipe
+
+    names = ("steps", "batch_size", "accumulate", "learning_rate", "patience", "validate_every", "save_every", "views")
+    given = {name: getattr(arguments, name) for name in (*names, "seed") if getattr(arguments, name) is not None}
+    return Recipe(**given, weights=_weights(arguments.losses))
+
+
+def _weights(losses: str | None) -> Any:
+    from clipedge.export.distillation import IMAGES, PAIRS, Weights
+
+    if losses is None:
+        return None
+    if losses in ("images", "pairs"):
+        return IMAGES if losses == "images" else PAIRS
+    values: dict[str, float] = {}
+    for part in losses.split(","):
+        name, _, value = part.partition("=")
+        try:
+            values[name.strip()] = float(value)
+        except ValueError:
+            raise UsageError(f"--losses {losses}: expected images, pairs, or NAME=WEIGHT, found {part!r}") from None
+    try:
+        return Weights(**values)
+    except TypeError:
+        names = ", ".join(Weights.__dataclass_fields__)
+        raise UsageError(f"--losses {losses}: expected losses of {names}, found {', '.join(values)}") from None

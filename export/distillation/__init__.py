@@ -1,0 +1,21 @@
+"""distill(): a teacher's answers, learned by a smaller image tower. The student is an ordinary checkpoint to export.
+
+    teacher + pictures -> lessons (its embeddings, once) -> student (new or inherited) -> training -> a CLIP folder
+
+``data.py`` reads pictures and captions, ``augment.py`` makes views of them, ``teacher.py`` asks the teacher about
+these and keeps what it says (``shards.py``). ``spec.py`` reads what a student shall be, ``students.py`` makes it,
+``inherit.py`` cuts it out of the teacher by ``importance.py``. ``trainer.py`` is the loop, ``recipe.py`` its settings,
+``objectives.py`` the losses, ``validation.py`` the scores, ``state.py`` what a killed training is resumed from.
+``folder.py`` writes the student, ``curves.py`` the pictures of its training, ``run_file.py`` settings and result;
+``pipeline.py`` is the whole job.
+
+It needs torch, which the extra ``export`` brings. One process on the CPU: several of them, GPUs, mixed precision and a
+quantization-aware finish are not in this version.
+"""
+
+from clipedge.export.distillation.augment import Augmentation
+from clipedge.export.distillation.objectives import IMAGES, PAIRS, Weights
+from clipedge.export.distillation.pipeline import distill
+from clipedge.export.distillation.recipe import Recipe
+
+__all__ = ["IMAGES", "PAIRS", "Augmentation", "Recipe", "Weights", "distill"]

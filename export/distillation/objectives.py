@@ -1,0 +1,234 @@
+"""What a student learns from: losses over a batch of pairs, each with its source.
+
+N pairs, D dimensions. Embeddings are L2-normalised float32 (N, D), and row i of each belongs to pair i. A ``scale`` is
+an inverse temperature, a positive number or scalar tensor. ``same`` is bool (N, N): places of a similarity matrix that
+are left out, such as captions that equal a row's own word for word and so are no negatives. Losses are scalars, means
+over the pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+
+__all__ = [
+    "IMAGES",
+    "PAIRS",
+    "Embeddings",
+    "Weights",
+    "affinity_mimicking",
+    "clamp_log_scale",
+    "contrastive_relational",
+    "distillation_losses",
+    "feature_cosine",
+    "feature_mse",
+    "infonce",
+    "infonce_with_terms",
+    "interactive_contrastive",
+]
+
+MAX_LOG_SCALE = math.log(100)  # Radford et al. 2021, arXiv 2103.00020, section 2.5: keeps training stable
+
+Scale = torch.Tensor | float
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each loss counts; 0 leaves it out. ``relational`` is within the pictures, so it needs no captions;
+    ``affinity``, ``interactive`` and ``infonce`` do.
+
+    Relational distillation between pictures and texts is not in the list: its gradient is that of ``affinity``.
+    """
+
+    cosine: float = 0.0
+    mse: float = 0.0
+    relational: float = 0.0
+    affinity: float = 0.0
+    interactive: float = 0.0
+    infonce: float = 0.0
+
+    @property
+    def needs_captions(self) -> bool:
+        return self.affinity > 0 or self.interactive > 0 or self.infonce > 0
+
+
+# Features weigh most: CLIP-KD (Yang et al. 2023) found them to do most, and its 2000 for the mean square over 512
+# dimensions is 7.8 for the cosine.
+IMAGES = Weights(cosine=8.0, relational=1.0)
+PAIRS = Weights(cosine=8.0, relational=1.0, affinity=1.0, interactive=1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """One model's embeddings of a batch; ``texts`` is None where the pictures have no captions."""
+
+    images: torch.Tensor
+    texts: torch.Tensor | None = None
+
+
+def clamp_log_scale(log_scale: torch.Tensor) -> None:
+    """Keep a learned logarithm of a scale, in place, between 0 and log(100), as CLIP does after each step."""
+    with torch.no_grad():
+        log_scale.clamp_(0.0, MAX_LOG_SCALE)
+
+
+def feature_cosine(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """1 - cosine of each student's embedding and its teacher's."""
+    return (1 - (student * teacher).sum(dim=-1)).mean()
+
+
+def feature_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Mean square over pairs and dimensions: CLIP-KD's feature distillation (Yang et al. 2023, arXiv 2307.12732).
+
+    Of normalised embeddings it is ``feature_cosine`` times 2 / D.
+    """
+    return F.mse_loss(student, teacher)
+
+
+def contrastive_relational(
+    student: tuple[torch.Tensor, torch.Tensor],
+    teacher: tuple[torch.Tensor, torch.Tensor],
+    student_scale: Scale,
+    teacher_scale: Scale,
+    same: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Kullback-Leibler divergence of the student's from the teacher's similarities, as softmax over a batch.
+
+    Each side is a pair of sets, such as (images, texts), or (images, images) with the diagonal in ``same``. Mean over
+    both directions, rows and columns. CLIP-KD's contrastive relational distillation (Yang et al. 2023, arXiv
+    2307.12732); within one set it is relational distillation (Park et al. 2019, arXiv 1904.05068) by distributions.
+    """
+    divergences = []
+    for ours, theirs in zip(
+        _log_affinities(*student, student_scale, same), _log_affinities(*teacher, teacher_scale, same), strict=True
+    ):
+        divergences.append((_shares(theirs, same) * (_finite(theirs, same) - _finite(ours, same))).sum(dim=1).mean())
+    return torch.stack(divergences).mean()
+
+
+def affinity_mimicking(
+    student: tuple[torch.Tensor, torch.Tensor],
+    teacher: tuple[torch.Tensor, torch.Tensor],
+    student_scale: Scale,
+    teacher_scale: Scale,
+    same: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Cross entropy of the student's image-text affinities under the teacher's, mean of both directions.
+
+    TinyCLIP (Wu et al. 2023, arXiv 2309.12314), which adds the two directions up. It is ``contrastive_relational``
+    plus the teacher's entropy, so the gradients are equal; the value is another.
+    """
+    entropies = []
+    for ours, theirs in zip(
+        _log_affinities(*student, student_scale, same), _log_affinities(*teacher, teacher_scale, same), strict=True
+    ):
+        entropies.append(-(_shares(theirs, same) * _finite(ours, same)).sum(dim=1).mean())
+    return torch.stack(entropies).mean()
+
+
+def interactive_contrastive(
+    student: Embeddings, teacher: Embeddings, scale: Scale, same: torch.Tensor | None = None
+) -> torch.Tensor:
+    """InfoNCE across the models: the student's pictures among the teacher's texts, and its texts among the teacher's
+    pictures, mean of the two. CLIP-KD's interactive contrastive learning (Yang et al. 2023, arXiv 2307.12732).
+
+    Both sides need texts.
+    """
+    assert student.texts is not None and teacher.texts is not None
+    pairs = torch.arange(len(student.images))
+    images = F.cross_entropy(_logits(student.images, teacher.texts, scale, same), pairs)
+    texts = F.cross_entropy(_logits(student.texts, teacher.images, scale, same), pairs)
+    return (images + texts) / 2
+
+
+def infonce(first: torch.Tensor, second: torch.Tensor, scale: Scale, same: torch.Tensor | None = None) -> torch.Tensor:
+    """CLIP's symmetric contrastive loss (van den Oord et al. 2018, arXiv 1807.03748; Radford et al. 2021, arXiv
+    2103.00020, figure 3)."""
+    pairs = torch.arange(len(first))
+    logits = _logits(first, second, scale, same)
+    return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+
+
+def infonce_with_terms(
+    own: Embeddings,
+    scale: Scale,
+    same: torch.Tensor | None = None,
+    other_images: torch.Tensor | None = None,
+    other_texts: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
+    """InfoNCE between pictures and texts, and within each where there are more of the same pairs, for fine-tuning.
+
+    ``other_images`` are further views of the pictures: the image-image term (SLIP, Mu et al. 2021, arXiv 2112.12750);
+    ``other_texts`` further captions: the text-text term (Koukounas et al. 2024, arXiv 2405.20204).
+    """
+    assert own.texts is not None
+    terms = {"image_text": infonce(own.images, own.texts, scale, same)}
+    if other_images is not None:
+        terms["image_image"] = infonce(own.images, other_images, scale, same)
+    if other_texts is not None:
+        terms["text_text"] = infonce(own.texts, other_texts, scale, same)
+    return terms
+
+
+def distillation_losses(
+    student: Embeddings,
+    teacher: Embeddings,
+    scale: torch.Tensor,
+    teacher_scale: float,
+    weights: Weights,
+    same: torch.Tensor | None = None,
+) -> Mapping[str, torch.Tensor]:
+    """The losses that count, by the names of ``Weights`` and multiplied by their weights; their sum is to be minimised.
+
+    Those that need texts expect them on both sides.
+    """
+    images = (student.images, student.images), (teacher.images, teacher.images)
+    losses = {}
+    for field in fields(weights):
+        name, weight = field.name, float(getattr(weights, field.name))
+        if weight <= 0:
+            continue
+        if name == "cosine":
+            loss = feature_cosine(student.images, teacher.images)
+        elif name == "mse":
+            loss = feature_mse(student.images, teacher.images)
+        elif name == "relational":
+            loss = contrastive_relational(*images, scale, teacher_scale, torch.eye(len(student.images)).bool())
+        elif name == "interactive":
+            loss = interactive_contrastive(student, teacher, scale, same)
+        else:
+            assert student.texts is not None and teacher.texts is not None
+            ours, theirs = (student.images, student.texts), (teacher.images, teacher.texts)
+            if name == "affinity":
+                loss = affinity_mimicking(ours, theirs, scale, teacher_scale, same)
+            else:
+                loss = infonce(*ours, scale, same)
+        losses[name] = weight * loss
+    return losses
+
+
+def _logits(first: torch.Tensor, second: torch.Tensor, scale: Scale, same: torch.Tensor | None) -> torch.Tensor:
+    logits = scale * first @ second.T
+    return logits if same is None else logits.masked_fill(same, -torch.inf)
+
+
+def _log_affinities(
+    first: torch.Tensor, second: torch.Tensor, scale: Scale, same: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logarithms of the softmax over rows, and over columns (transposed); -inf where ``same``, which is symmetric."""
+    logits = _logits(first, second, scale, same)
+    return logits.log_softmax(dim=1), logits.T.log_softmax(dim=1)
+
+
+def _shares(logs: torch.Tensor, same: torch.Tensor | None) -> torch.Tensor:
+    shares = logs.exp()
+    return shares if same is None else shares.masked_fill(same, 0.0)
+
+
+def _finite(logs: torch.Tensor, same: torch.Tensor | None) -> torch.Tensor:
+    """What is left out counts nothing: zero times minus infinity would be no number."""
+    return logs if same is None else logs.masked_fill(same, 0.0)

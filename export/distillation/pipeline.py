@@ -1,0 +1,222 @@
+"""distill(): the whole job, from a teacher and pictures to a student that export takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clipedge.calibration import scenes
+from clipedge.calibration.data import SCENES, Pictures, choose, pixel_batches
+from clipedge.errors import UsageError
+from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, ModelSource, load_checkpoint
+from clipedge.export.describe import model_facts
+from clipedge.export.distillation.curves import write_curves
+from clipedge.export.distillation.data import (
+    check_captions,
+    hold_out,
+    pictures_sha256,
+    scene_count,
+    training_pictures,
+)
+from clipedge.export.distillation.folder import write_student
+from clipedge.export.distillation.objectives import IMAGES, PAIRS, Weights
+from clipedge.export.distillation.recipe import Recipe, check_recipe
+from clipedge.export.distillation.result import Distilled, student_story
+from clipedge.export.distillation.run_file import RUN_NAME, claim, write_result
+from clipedge.export.distillation.shards import open_cache
+from clipedge.export.distillation.spec import StudentSpec, parse_spec
+from clipedge.export.distillation.students import check_teacher, make_student, student_config, with_image_tower
+from clipedge.export.distillation.teacher import Lessons, ask_teacher, teacher_facts
+from clipedge.export.distillation.trainer import Trained, Work, train
+from clipedge.export.distillation.validation import prepare_validation, score_embeddings
+from clipedge.export.pipeline import PRECISIONS, export
+from clipedge.manifest import Precision
+
+__all__ = ["BUNDLE_NAME", "distill"]
+
+TRAINING_NAME, STATE_NAME, TEACHER_NAME = "training", "state.safetensors", "teacher"
+BUNDLE_NAME = "bundle"
+MEASURED = 256  # pictures on which the importance of the teacher's parts is measured
+
+
+def distill(
+    teacher: str | os.PathLike[str] | None,
+    student: str,
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    recipe: Recipe | None = None,
+    validation: str | os.PathLike[str] | None = None,
+    labels: Sequence[str] | None = None,
+    templates: Sequence[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    precision: Precision | Sequence[Precision] = (),
+    arch: str | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+) -> Distilled:
+    """Train a student of ``teacher`` on ``data`` and write it to the folder ``output``.
+
+    ``teacher``: what ``export`` takes, if its text tower is CLIP's; None for the demonstration checkpoint. ``student``:
+    see ``spec.py``. ``data``: a folder of pictures, a list with captions (.csv, .tsv, .jsonl), a webdataset tar, or
+    "scenes" (also "scenes:COUNT"). ``validation``: pictures to score the student on, with classes for zero-shot
+    accuracy (else a tenth of the data, or new scenes); ``labels`` and ``templates`` as in ``export``. ``cache``: a
+    folder that keeps what the teacher said, for several students. ``precision``: the student is then exported to
+    ``output``/bundle.
+
+    A training that was killed goes on where its last state was saved when it is called again with the same settings,
+    and ends with the same bits. Raises UsageError, before anything is trained, for data that is missing, empty, without
+    captions where the losses need them, or too little; CheckpointError for a teacher that cannot be one.
+    """
+    recipe = Recipe() if recipe is None else recipe
+    check_recipe(recipe)
+    precisions = (precision,) if isinstance(precision, str) else tuple(precision)
+    _check_precisions(precisions)
+    spec, folder = parse_spec(student), Path(output)
+    _check_output(folder)
+    checkpoint = _open_teacher(teacher, arch, tokenizer, revision)
+    student_config(checkpoint, spec)
+    kept = folder / TRAINING_NAME / TEACHER_NAME if cache is None else Path(cache)
+    size = checkpoint.preprocessing.height
+    pictures, held_out = hold_out(training_pictures(data, kept, size), data, validation, size)
+    weights = _weights(recipe, pictures)
+    _check_size(len(pictures), recipe, pictures.source)
+    facts = teacher_facts(checkpoint, pictures_sha256(pictures), recipe.augmentation, recipe.views)
+    run = claim(folder, _settings(checkpoint, spec, recipe, weights, facts, held_out, labels, templates))
+    answers = open_cache(kept, facts)
+    lessons = ask_teacher(checkpoint, pictures, recipe.augmentation, recipe.views, answers, weights.needs_captions)
+    _check_size(len(lessons.rows), recipe, pictures.source)
+    exam = prepare_validation(checkpoint, held_out, labels, templates, answers)
+    beginner = make_student(checkpoint, spec, recipe.seed, _pixels(checkpoint, pictures, lessons))
+    work = Work(checkpoint, pictures, lessons, exam, recipe, weights)
+    trained = train(beginner, work, folder / TRAINING_NAME / STATE_NAME, run)
+    found = _write(folder, spec, work, trained)
+    if precisions:
+        found = dataclasses.replace(found, bundle=os.fspath(_export(folder, precisions, data, labels, templates)))
+        write_result(folder, found.to_dict())
+    return found
+
+
+def _open_teacher(
+    teacher: str | os.PathLike[str] | None,
+    arch: str | None,
+    tokenizer: str | os.PathLike[str] | None,
+    revision: str | None,
+) -> Checkpoint:
+    model = os.fspath(DEMO_CHECKPOINT if teacher is None else teacher)
+    source = ModelSource(model, arch, None if tokenizer is None else os.fspath(tokenizer), revision)
+    checkpoint = load_checkpoint(source)
+    check_teacher(checkpoint)
+    return checkpoint
+
+
+def _check_precisions(precisions: Sequence[Precision]) -> None:
+    """The export would refuse it, but only after the training."""
+    unknown = [name for name in precisions if name not in PRECISIONS]
+    if unknown:
+        raise UsageError(f"--export {unknown[0]}: expected {' or '.join(PRECISIONS)}")
+
+
+def _check_output(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a new folder for the student")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / RUN_NAME).is_file():
+        known = {TRAINING_NAME}  # a run that was killed before it wrote its settings
+        if {path.name for path in folder.iterdir()} - known:
+            raise UsageError(f"{folder} holds files that are no distillation's; name a new folder for the student")
+
+
+def _weights(recipe: Recipe, pictures: Pictures) -> Weights:
+    weights = recipe.weights
+    if weights is None:
+        weights = IMAGES if pictures.captions is None else PAIRS
+    if weights.needs_captions:
+        check_captions(pictures)
+    return weights
+
+
+def _check_size(count: int, recipe: Recipe, source: str) -> None:
+    if count < recipe.batch_size:
+        raise UsageError(
+            f"{source}: {count} pictures are left to train on, and a batch has {recipe.batch_size}; add pictures, or "
+            "make the batches smaller: --batch-size"
+        )
+
+
+def _settings(
+    teacher: Checkpoint,
+    spec: StudentSpec,
+    recipe: Recipe,
+    weights: Weights,
+    facts: Mapping[str, Any],
+    held_out: Pictures,
+    labels: Sequence[str] | None,
+    templates: Sequence[str] | None,
+) -> dict[str, Any]:
+    """What decides the student's weights, and by which a run is told from others."""
+    return {
+        "teacher": teacher.pinned_name,
+        "teacher_facts": dict(facts),
+        "student": spec.text,
+        "recipe": {**recipe.to_dict(), "weights": dataclasses.asdict(weights)},
+        "validation_sha256": pictures_sha256(held_out),
+        "labels": None if labels is None else list(labels),
+        "templates": None if templates is None else list(templates),
+    }
+
+
+def _pixels(teacher: Checkpoint, pictures: Pictures, lessons: Lessons) -> Iterator[npt.NDArray[np.uint8]]:
+    """The first readable pictures as the teacher takes them."""
+    chosen = choose(pictures, lessons.rows[:MEASURED])
+    return (pixels for _, pixels in pixel_batches(chosen, teacher.preprocessing, []))
+
+
+def _write(folder: Path, spec: StudentSpec, work: Work, trained: Trained) -> Distilled:
+    """Write the student, its curves and the result."""
+    student = with_image_tower(work.teacher, student_config(work.teacher, spec), trained.weights)
+    assert trained.progress.best is not None
+    lessons, exam = work.lessons, work.validation
+    found = Distilled(
+        teacher=work.teacher.pinned_name,
+        student=spec.text,
+        space_id=student.space_id,
+        teacher_tower=model_facts(work.teacher).image,
+        student_tower=model_facts(student).image,
+        pictures=len(lessons.rows),
+        captions=0 if lessons.texts is None else len(lessons.texts),
+        validation_pictures=len(exam.pixels),
+        steps=trained.progress.step,
+        teacher_score=score_embeddings(exam.teacher, exam),
+        best=trained.progress.best,
+        unreadable=lessons.unreadable,
+    )
+    write_curves(folder, trained.progress, found.teacher_score)
+    write_student(student, folder, trained.log_scale, student_story(found))
+    write_result(folder, found.to_dict())
+    return found
+
+
+def _export(
+    folder: Path,
+    precisions: Sequence[Precision],
+    data: str | os.PathLike[str],
+    labels: Sequence[str] | None,
+    templates: Sequence[str] | None,
+) -> Path:
+    """The student's bundle, calibrated and proven on the pictures that it was trained on."""
+    bundle, are_scenes = folder / BUNDLE_NAME, scene_count(data) is not None
+    export(
+        folder,
+        bundle,
+        precision=precisions,
+        calibration_data=SCENES if are_scenes else data,
+        labels=scenes.CLASS_NAMES if are_scenes and labels is None else labels,
+        templates=scenes.TEMPLATES if are_scenes and templates is None else templates,
+    )
+    return bundle

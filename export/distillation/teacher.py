@@ -1,0 +1,159 @@
+"""The teacher looks once: its embeddings of every view of every picture and of every caption, kept in shards."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from clipedge.calibration.data import PictureItem, Pictures, open_item
+from clipedge.errors import ImageError
+from clipedge.export.checkpoints import Checkpoint
+from clipedge.export.distillation.augment import PARAMETERS, Augmentation, augmented, draw_view
+from clipedge.export.distillation.data import warn_of_unreadable
+from clipedge.export.distillation.shards import Cache, Shard
+from clipedge.export.proof import Encoder, source_encoder
+from clipedge.export.source_texts import SourceTexts
+from clipedge.export.towers import build_image_tower
+from clipedge.parallel import cores, parallel_map
+from clipedge.text import TruncatedTextWarning
+
+__all__ = ["Lessons", "ask_teacher", "teacher_facts"]
+
+SHARD_PICTURES = 512  # what a killed run loses at most, times the number of views
+SHARD_TEXTS = 2048
+BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What the teacher says to a set of pictures.
+
+    ``rows`` (M,) int64 are the pictures that could be read, ``unreadable`` has a line for each other one. For each of
+    the M: ``views`` (M, V, parameters) float32 and ``images`` (M, V, D) float16, the teacher's embeddings of them;
+    ``captions`` are indices into ``texts`` (C, D) float16, its embeddings of the distinct captions, None without any.
+    Embeddings are L2-normalised; float16 moves a cosine by less than 0.001.
+    """
+
+    rows: npt.NDArray[np.int64]
+    unreadable: tuple[str, ...]
+    views: npt.NDArray[np.float32]
+    images: npt.NDArray[np.float16]
+    captions: tuple[npt.NDArray[np.int64], ...] | None = None
+    texts: npt.NDArray[np.float16] | None = None
+
+
+def teacher_facts(teacher: Checkpoint, data_sha256: str, augmentation: Augmentation, views: int) -> dict[str, Any]:
+    """What embeddings depend on: the keys that a cache is bound to."""
+    return {
+        "format": "clipedge-teacher-1",
+        "space_id": teacher.space_id,
+        "preprocessing": dataclasses.asdict(teacher.preprocessing),
+        "data_sha256": data_sha256,
+        "augmentation": dataclasses.asdict(augmentation),
+        "views": views,
+    }
+
+
+def ask_teacher(
+    teacher: Checkpoint, pictures: Pictures, augmentation: Augmentation, views: int, cache: Cache, captions: bool
+) -> Lessons:
+    """Embed ``views`` views of each picture and, if asked for, all captions; what ``cache`` has is not computed again.
+
+    Warns of pictures that cannot be read, names and counts them; raises ImageError if none can.
+    """
+    shards = []
+    starts = range(0, len(pictures), SHARD_PICTURES)
+    shapes = {"rows": (None,), "views": (None, views, len(PARAMETERS)), "images": (None, views, teacher.embed_dim)}
+    encode = source_encoder(build_image_tower(teacher))
+    for number, start in enumerate(tqdm(starts, "the teacher looks", unit="shard", disable=None, leave=False)):
+        items = pictures.items[start : start + SHARD_PICTURES]
+        make = partial(_picture_shard, encode, teacher, items, start, augmentation, views)
+        shards.append(cache.shard(f"pictures-{number:05d}", make, shapes))
+    rows = np.concatenate([shard.tensors["rows"] for shard in shards])
+    unreadable = tuple(note for shard in shards for note in shard.notes)
+    if not len(rows):
+        raise ImageError(f"none of the {len(pictures)} pictures of {pictures.source} can be read: {unreadable[0]}")
+    warn_of_unreadable(unreadable, len(pictures))
+    lessons = Lessons(
+        rows,
+        unreadable,
+        np.concatenate([shard.tensors["views"] for shard in shards]),
+        np.concatenate([shard.tensors["images"] for shard in shards]),
+    )
+    if not captions:
+        return lessons
+    assert pictures.captions is not None
+    return _with_texts(lessons, SourceTexts(teacher), pictures.captions, cache)
+
+
+def _picture_shard(
+    encode: Encoder,
+    teacher: Checkpoint,
+    items: Sequence[PictureItem],
+    first: int,
+    augmentation: Augmentation,
+    views: int,
+) -> Shard:
+    """All views of some pictures; ``first`` is the number of the first of them in its set."""
+
+    def look(row: int) -> npt.NDArray[np.uint8] | ImageError:
+        try:
+            picture = open_item(items[row])
+        except ImageError as error:
+            return error
+        return np.stack([augmented(picture, view, teacher.preprocessing) for view in parameters[row]])
+
+    parameters = [[draw_view(augmentation, first + row, view) for view in range(views)] for row in range(len(items))]
+    rows, embeds, unreadable = [], [], []
+    for start in range(0, len(items), BATCH):
+        batch = range(start, min(start + BATCH, len(items)))
+        for row, pixels in zip(batch, parallel_map(look, batch, cores()), strict=True):
+            if isinstance(pixels, ImageError):
+                unreadable.append(str(pixels))
+            else:
+                rows.append(row)
+                embeds.append(encode(pixels))
+    return Shard(
+        {
+            "rows": np.array(rows, np.int64) + first,
+            "views": np.array([parameters[row] for row in rows], np.float32).reshape(len(rows), views, len(PARAMETERS)),
+            "images": np.array(embeds, np.float16).reshape(len(rows), views, teacher.embed_dim),
+        },
+        tuple(unreadable),
+    )
+
+
+def _with_texts(lessons: Lessons, source: SourceTexts, captions: Sequence[tuple[str, ...]], cache: Cache) -> Lessons:
+    """The same with the embeddings of the captions of all readable pictures."""
+    chosen = [captions[row] for row in lessons.rows]
+    places: dict[str, int] = {}
+    for texts in chosen:
+        for text in texts:
+            places.setdefault(text, len(places))
+    distinct = list(places)
+
+    def embed(texts: Sequence[str]) -> Shard:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncatedTextWarning)  # captions of the web are long; their start counts
+            return Shard({"texts": source.encode(texts).astype(np.float16)})
+
+    shapes = {"texts": (None, lessons.images.shape[2])}
+    shards = [
+        cache.shard(f"texts-{number:05d}", partial(embed, distinct[start : start + SHARD_TEXTS]), shapes)
+        for number, start in enumerate(
+            tqdm(range(0, len(distinct), SHARD_TEXTS), "the teacher reads", unit="shard", disable=None, leave=False)
+        )
+    ]
+    return dataclasses.replace(
+        lessons,
+        captions=tuple(np.array([places[text] for text in texts], np.int64) for texts in chosen),
+        texts=np.concatenate([shard.tensors["texts"] for shard in shards]),
+    )
