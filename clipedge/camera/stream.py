@@ -231,8 +231,9 @@ class Stream:
                 self._events.extend(events)
             self._changed.notify_all()
         self._on_answer(presence)
-        for event in events if self._on_event is not None else ():
-            self._on_event(event)
+        if self._on_event is not None:
+            for event in events:
+                self._on_event(event)
 
 
 def answer(classifier: Classifier, frame: Frame) -> npt.NDArray[np.float64]:

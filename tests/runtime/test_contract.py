@@ -68,7 +68,6 @@ def loaded_by(code: str) -> set[str]:
         "import clipedge.cli.bench, clipedge.bench.latency, clipedge.cli.doctor, clipedge.doctor.probe",
         "import clipedge.camera.sources, clipedge.cli.watch",
         "import clipedge.cli.prompts, clipedge.cli.explain, clipedge.cli.build",
-        "import clipedge.cli.prompts, clipedge.cli.explain",
         "import clipedge.cli.distill",
     ],
 )
