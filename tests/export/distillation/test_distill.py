@@ -128,10 +128,13 @@ def test_another_run_in_the_same_folder_is_refused(student: Path, pairs: Path, e
     with pytest.raises(UsageError, match=r"other settings: expected recipe\.learning_rate 0\.5, found 0\.001"):
         distill(None, TINY, pairs, copy, recipe=dataclasses.replace(QUICK, learning_rate=0.5), validation=exam)
     before = (copy / "model.safetensors").read_bytes()
+    leftover = copy / "training" / ".state.12345.staging.safetensors"
+    leftover.write_bytes(b"half")
     settings = json.loads((copy / "distill.json").read_bytes())["settings"]["recipe"]
     same = dataclasses.replace(QUICK, save_every=settings["save_every"])
     assert distill(None, TINY, pairs, copy, recipe=same, validation=exam).steps == 4  # it has ended: nothing is done
     assert (copy / "model.safetensors").read_bytes() == before
+    assert not leftover.exists()
 
 
 @pytest.mark.parametrize(
