@@ -89,6 +89,7 @@ def distill(
     _check_size(len(pictures), recipe, pictures.source)
     facts = teacher_facts(checkpoint, pictures_sha256(pictures), recipe.augmentation, recipe.views)
     run = claim(folder, _settings(checkpoint, spec, recipe, weights, facts, held_out, labels, templates))
+    _clear_leftovers(folder)
     answers = open_cache(kept, facts)
     lessons = ask_teacher(checkpoint, pictures, recipe.augmentation, recipe.views, answers, weights.needs_captions)
     _check_size(len(lessons.rows), recipe, pictures.source)
@@ -130,6 +131,13 @@ def _check_output(folder: Path) -> None:
         known = {TRAINING_NAME}  # a run that was killed before it wrote its settings
         if {path.name for path in folder.iterdir()} - known:
             raise UsageError(f"{folder} holds files that are no distillation's; name a new folder for the student")
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what a killed run had begun to write (``clipedge.whole``); a state is several times a model's size."""
+    for place in (folder, folder / TRAINING_NAME, folder / TRAINING_NAME / TEACHER_NAME):
+        for leftover in place.glob(".*.staging*"):
+            leftover.unlink(missing_ok=True)
 
 
 def _weights(recipe: Recipe, pictures: Pictures) -> Weights:

@@ -42,9 +42,15 @@ class Distilled:
 
 def result_lines(found: Distilled) -> list[str]:
     """As a table for a terminal."""
+    lines = [f"{found.student}, taught by {found.teacher}", *_fact_lines(found)]
+    if found.unreadable:
+        lines.append(f"  {len(found.unreadable)} not readable, left out:")
+    return [*lines, *(f"    {line}" for line in found.unreadable)]
+
+
+def _fact_lines(found: Distilled) -> list[str]:
     student, teacher = found.student_tower, found.teacher_tower
     lines = [
-        f"{found.student}, taught by {found.teacher}",
         f"  image tower       {student.architecture}",
         f"  parameters        {student.parameters / 1e6:.2f} M, the teacher's {teacher.parameters / 1e6:.2f} M",
         f"  multiply-adds     {student.multiply_adds / 1e6:.1f} M, {found.multiply_adds_share:.1%} of the teacher's "
@@ -57,15 +63,12 @@ def result_lines(found: Distilled) -> list[str]:
             f"  zero-shot top-1   {score.accuracy:.1%} on {found.validation_pictures} held-out pictures, the teacher "
             f"{own.accuracy:.1%}"
         )
-    lines.append(f"  cosine to it      {score.cosine:.4f} (mean; the weights of step {found.best.step})")
-    if found.unreadable:
-        lines.append(f"  {len(found.unreadable)} not readable, left out:")
-    return [*lines, *(f"    {line}" for line in found.unreadable)]
+    return [*lines, f"  cosine to it      {score.cosine:.4f} (mean; the weights of step {found.best.step})"]
 
 
 def student_story(found: Distilled) -> str:
     """The text of the student's model card."""
-    facts = "\n".join(result_lines(found)[1:6])
+    facts = "\n".join(_fact_lines(found))
     return (
         f"# A student of {found.teacher}\n\n"
         f"An image tower that `clipedge distill` trained to give the embeddings of {found.teacher}; the text tower is\n"

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -54,8 +55,12 @@ def test_the_folder_holds_what_it_should(student: Path, teacher: Checkpoint) -> 
     assert run["result"]["multiply_adds_share"] < 0.25
     assert run["settings"]["recipe"]["steps"] == 4 and run["settings"]["recipe"]["weights"]["affinity"] == 1.0
     assert loaded.license == teacher.license
-    for name in ("loss.svg", "validation.svg"):
-        assert b'xmlns="http://www.w3.org/2000/svg"' in (student / name).read_bytes()
+    card = (student / "README.md").read_text(encoding="utf-8")
+    assert "zero-shot top-1" in card and "cosine to it" in card
+    # Lines, with one more for each entry of the legend where there are several.
+    for name, lines in (("loss.svg", 1), ("validation.svg", 6)):
+        picture = ElementTree.fromstring((student / name).read_text(encoding="utf-8"))
+        assert len(picture.findall("{http://www.w3.org/2000/svg}polyline")) == lines
 
 
 def test_transformers_reads_the_student_and_gives_the_same_embeddings(student: Path) -> None:
@@ -123,10 +128,13 @@ def test_another_run_in_the_same_folder_is_refused(student: Path, pairs: Path, e
     with pytest.raises(UsageError, match=r"other settings: expected recipe\.learning_rate 0\.5, found 0\.001"):
         distill(None, TINY, pairs, copy, recipe=dataclasses.replace(QUICK, learning_rate=0.5), validation=exam)
     before = (copy / "model.safetensors").read_bytes()
+    leftover = copy / "training" / ".state.12345.staging.safetensors"
+    leftover.write_bytes(b"half")
     settings = json.loads((copy / "distill.json").read_bytes())["settings"]["recipe"]
     same = dataclasses.replace(QUICK, save_every=settings["save_every"])
     assert distill(None, TINY, pairs, copy, recipe=same, validation=exam).steps == 4  # it has ended: nothing is done
     assert (copy / "model.safetensors").read_bytes() == before
+    assert not leftover.exists()
 
 
 @pytest.mark.parametrize(
