@@ -162,13 +162,16 @@ def test_rgb_equals_pillow_in_one_call(native: ToPixels, interpolation: str) -> 
 
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("value_range", RANGES)
-def test_every_pair_of_chroma_bytes(native: ToPixels, matrix: str, value_range: str) -> None:
+def test_every_pair_of_bytes(native: ToPixels, matrix: str, value_range: str) -> None:
+    """Green of all pairs of Cb and Cr with four values of Y each; red and blue of all of Y with Cr, Y with Cb."""
     luma = np.random.default_rng(3).integers(0, 256, (512, 512), np.uint8)
     cb, cr = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
-    planes = tuple(np.ascontiguousarray(plane).reshape(-1) for plane in (luma, cb, cr))
-    frame = Frame(planes, (512, 256, 256), 512, 512, "i420", matrix, value_range)  # type: ignore[arg-type]
-    found = native(frame, settings_of(512, 512, "squash", 512, "nearest", "down"))
-    np.testing.assert_array_equal(found, to_rgb(frame))
+    ramp = np.arange(256, dtype=np.uint8).repeat(2)[:, None].repeat(512, axis=1)
+    for channels in [(luma, cb, cr), (ramp, cb, cb)]:
+        planes = tuple(np.ascontiguousarray(channel).reshape(-1) for channel in channels)
+        frame = Frame(planes, (512, 256, 256), 512, 512, "i420", matrix, value_range)  # type: ignore[arg-type]
+        found = native(frame, settings_of(512, 512, "squash", 512, "nearest", "down"))
+        np.testing.assert_array_equal(found, to_rgb(frame))
 
 
 @pytest.mark.parametrize(

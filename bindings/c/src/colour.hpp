@@ -24,9 +24,9 @@ struct Layout {
 // Throws std::invalid_argument for a format that there is not.
 Layout layout_of(Format format, std::int32_t width, std::int32_t height);
 
-// What each pixel of a row adds to the channels, in fixed point; kept from frame to frame for its memory.
+// What the chroma of a row adds to the channels of each pixel; kept from frame to frame for its memory.
 struct ColourRows {
-    std::vector<std::int32_t> luma, red, green, blue;
+    std::vector<std::int32_t> red, green, blue;
     std::int32_t chroma_row;  // that red, green and blue hold, -1 for none
 };
 

@@ -63,13 +63,51 @@ CLIPEDGE_INLINE void along_columns(const Byte* in, std::size_t stride, const std
     for (std::size_t i = 0; i < blocks; ++i) weigh(in + i * block, stride, weights, taps, out + i * block);
 }
 
-CLIPEDGE_INLINE void yuv_to_rgb(const std::int32_t* luma, const std::int32_t* red, const std::int32_t* green,
-                                const std::int32_t* blue, std::size_t count, Byte* __restrict rgb) {
-    for (std::size_t x = 0; x < count; ++x) {
-        rgb[3 * x + 0] = clip((luma[x] + red[x]) >> colour_bits);
-        rgb[3 * x + 1] = clip((luma[x] + green[x]) >> colour_bits);
-        rgb[3 * x + 2] = clip((luma[x] + blue[x]) >> colour_bits);
+CLIPEDGE_INLINE std::int32_t times(Slope slope, std::int32_t x) {
+    return slope.whole * x + ((slope.part * x + (1 << (colour_bits - 1))) >> colour_bits);
+}
+
+// The step is a constant where the loop is compiled: that vectorises it.
+template <std::size_t step>
+CLIPEDGE_INLINE void chroma_of(const YuvRow& row, const YuvSlopes& slopes, std::size_t samples,
+                               std::int32_t* __restrict red, std::int32_t* __restrict green,
+                               std::int32_t* __restrict blue) {
+    const Byte *cb_samples = row.cb, *cr_samples = row.cr;
+    const YuvSlopes by = slopes;
+    for (std::size_t i = 0; i < samples; ++i) {
+        const std::int32_t cb = cb_samples[step * i] - 128, cr = cr_samples[step * i] - 128;
+        red[2 * i] = red[2 * i + 1] = times(by.cr_to_red, cr);
+        green[2 * i] = green[2 * i + 1] = times(by.cb_to_green, cb) + times(by.cr_to_green, cr);
+        blue[2 * i] = blue[2 * i + 1] = times(by.cb_to_blue, cb);
     }
+}
+
+CLIPEDGE_INLINE void chroma(const YuvRow& row, const YuvSlopes& slopes, std::size_t samples, std::int32_t* red,
+                            std::int32_t* green, std::int32_t* blue) {
+    if (row.chroma_step == 1) chroma_of<1>(row, slopes, samples, red, green, blue);
+    if (row.chroma_step == 2) chroma_of<2>(row, slopes, samples, red, green, blue);
+    if (row.chroma_step == 4) chroma_of<4>(row, slopes, samples, red, green, blue);
+}
+
+template <std::size_t step>
+CLIPEDGE_INLINE void rgb_of(const YuvRow& row, const YuvSlopes& slopes, const std::int32_t* red,
+                            const std::int32_t* green, const std::int32_t* blue, std::size_t count,
+                            Byte* __restrict rgb) {
+    const Byte* luma = row.luma;
+    const Slope slope = slopes.luma;
+    const std::int32_t zero = slopes.zero, half = 1 << (colour_bits - 1);
+    for (std::size_t x = 0; x < count; ++x) {
+        const std::int32_t grey = times(slope, luma[step * x] - zero) + half;
+        rgb[3 * x + 0] = clip((grey + red[x]) >> colour_bits);
+        rgb[3 * x + 1] = clip((grey + green[x]) >> colour_bits);
+        rgb[3 * x + 2] = clip((grey + blue[x]) >> colour_bits);
+    }
+}
+
+CLIPEDGE_INLINE void yuv_to_rgb(const YuvRow& row, const YuvSlopes& slopes, const std::int32_t* red,
+                                const std::int32_t* green, const std::int32_t* blue, std::size_t count, Byte* rgb) {
+    if (row.luma_step == 1) rgb_of<1>(row, slopes, red, green, blue, count, rgb);
+    if (row.luma_step == 2) rgb_of<2>(row, slopes, red, green, blue, count, rgb);
 }
 
 CLIPEDGE_INLINE void bgr_to_rgb(const Byte* in, std::size_t count, Byte* __restrict rgb) {
@@ -96,7 +134,7 @@ CLIPEDGE_INLINE void bgra_to_rgb(const Byte* in, std::size_t count, Byte* __rest
     }
 }
 
-constexpr Kernels portable{interleave, deinterleave, along_rows,  along_columns,
+constexpr Kernels portable{interleave, deinterleave, along_rows,  along_columns, chroma,
                            yuv_to_rgb, bgr_to_rgb,   rgba_to_rgb, bgra_to_rgb};
 
 #ifdef CLIPEDGE_AVX2
@@ -117,9 +155,14 @@ CLIPEDGE_AVX2 void along_columns_avx2(const Byte* in, std::size_t stride, const 
     along_columns(in, stride, weights, taps, blocks, out);
 }
 
-CLIPEDGE_AVX2 void yuv_to_rgb_avx2(const std::int32_t* luma, const std::int32_t* red, const std::int32_t* green,
-                                   const std::int32_t* blue, std::size_t count, Byte* rgb) {
-    yuv_to_rgb(luma, red, green, blue, count, rgb);
+CLIPEDGE_AVX2 void chroma_avx2(const YuvRow& row, const YuvSlopes& slopes, std::size_t samples, std::int32_t* red,
+                               std::int32_t* green, std::int32_t* blue) {
+    chroma(row, slopes, samples, red, green, blue);
+}
+
+CLIPEDGE_AVX2 void yuv_to_rgb_avx2(const YuvRow& row, const YuvSlopes& slopes, const std::int32_t* red,
+                                   const std::int32_t* green, const std::int32_t* blue, std::size_t count, Byte* rgb) {
+    yuv_to_rgb(row, slopes, red, green, blue, count, rgb);
 }
 
 CLIPEDGE_AVX2 void bgr_to_rgb_avx2(const Byte* in, std::size_t count, Byte* rgb) { bgr_to_rgb(in, count, rgb); }
@@ -128,7 +171,7 @@ CLIPEDGE_AVX2 void rgba_to_rgb_avx2(const Byte* in, std::size_t count, Byte* rgb
 
 CLIPEDGE_AVX2 void bgra_to_rgb_avx2(const Byte* in, std::size_t count, Byte* rgb) { bgra_to_rgb(in, count, rgb); }
 
-constexpr Kernels avx2{interleave_avx2, deinterleave_avx2, along_rows_avx2,  along_columns_avx2,
+constexpr Kernels avx2{interleave_avx2, deinterleave_avx2, along_rows_avx2,  along_columns_avx2, chroma_avx2,
                        yuv_to_rgb_avx2, bgr_to_rgb_avx2,   rgba_to_rgb_avx2, bgra_to_rgb_avx2};
 #endif
 
