@@ -1,6 +1,6 @@
 // libclipedge beside ONNX Runtime's own session on one input:  bindings_overhead BUNDLE GRAPH SIZE DIM ROUNDS CALLS
 // The picture has the tower's size, so that nothing is resized. One thread each, since two pools would share the cores.
-// Prints, for each round, the median time of a call in microseconds: "session clipedge".
+// Prints, for each round, the first decile of the calls' times in microseconds: "session clipedge".
 #include <onnxruntime_c_api.h>
 
 #include <algorithm>
@@ -61,10 +61,11 @@ double microseconds(const Call& call) {
     return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
 }
 
-double median(std::vector<double>& times) {
-    const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-    std::nth_element(times.begin(), middle, times.end());
-    return *middle;
+// What a call takes while nothing else wants the processor: other processes only ever add to it.
+double first_decile(std::vector<double>& times) {
+    const auto place = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 10);
+    std::nth_element(times.begin(), place, times.end());
+    return *place;
 }
 
 }  // namespace
@@ -97,7 +98,7 @@ int main(int count, char** arguments) {
             of_ours.push_back(microseconds(run_ours));
             if (call % 2 == 1) of_session.push_back(microseconds([&] { session.run(); }));
         }
-        std::printf("%.3f %.3f\n", median(of_session), median(of_ours));
+        std::printf("%.3f %.3f\n", first_decile(of_session), first_decile(of_ours));
     }
     return plain == ours ? 0 : 1;
 }

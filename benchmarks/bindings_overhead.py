@@ -3,10 +3,11 @@
     python benchmarks/bindings_overhead.py [--rounds 9] [--calls 400] [--bundle DIR]
 
 bindings_overhead.cpp calls both in turn, on one thread each, with a picture of the tower's own size: what is measured
-is the checking of the call, the copy of the pixels, and the handling of tensors. A round is the median call of each;
-the table has the medians of the rounds, and the smallest and the largest overhead of a round. Both have to give the
-same numbers, bit for bit. The library is built with `make bindings`. Without --bundle the demonstration model is
-exported. Writes results/bindings_overhead.md and .json beside this file, and prints the former.
+is the checking of the call, the copy of the pixels, and the handling of tensors. A round is the first decile of the
+calls of each, which other processes on the machine disturb least; the table has the medians of the rounds, and the
+smallest and the largest overhead of a round. Both have to give the same numbers, bit for bit. The library is built with
+`make bindings`. Without --bundle the demonstration model is exported. Writes results/bindings_overhead.md and .json
+beside this file, and prints the former.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def markdown(rows: list[Row], machine: dict[str, object], rounds: int, calls: in
     """The page."""
     return "\n".join(
         [
-            f"{machine['cpu']}, {machine['cores']} cores; {machine['date']}; one thread, batch 1, {rounds} rounds of "
-            f"{calls} calls each.",
+            f"{machine['cpu']}, {machine['cores']} cores; {machine['date']}; one thread, batch 1, first decile of "
+            f"{calls} calls each in a round, medians of {rounds} rounds.",
             "",
             f"| image tower | session run (us) | libclipedge (us) | overhead (%) | rounds | at most {LIMIT:.0f} % |",
             "|---|---:|---:|---:|---:|---|",
