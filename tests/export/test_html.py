@@ -11,7 +11,7 @@ import pytest
 from clipedge.calibration.half.plan import KeptOperation
 from clipedge.calibration.sensitivity import LayerProfile
 from clipedge.export.html import MAX_CHANGES, report_html
-from clipedge.export.report import Report, TowerReport, report_lines
+from clipedge.export.report import Beside, Report, TowerReport, report_lines
 from clipedge.export.verify import COSINE_EDGES, AnswerChange, CosineHistogram, Parity, ZeroShot
 from clipedge.manifest import Provenance
 
@@ -187,3 +187,19 @@ def test_the_terminal_names_layers_in_float_and_counts_unreadable_pictures() -> 
     text = "\n".join(lines)
     assert "left in float, 25.0 % of the multiply-adds: image blocks.2.fc1" in text
     assert "left out: 7" in text and "4.png" in text and "5.png" not in text and "2 more" in text
+
+
+def test_two_quantizers_stand_side_by_side_on_the_page_and_in_the_terminal() -> None:
+    parity = {
+        name: dataclasses.replace(found.parity, median_centred_cosine=0.25) for name, found in REPORT.towers.items()
+    }
+    beside = Beside("clipedge", parity, dataclasses.replace(REPORT.zero_shot, exported_accuracy=0.125), ("failed",))
+    both = dataclasses.replace(REPORT, target="tensorrt", quantizer="modelopt", beside=beside)
+    lines = [" ".join(line.split()) for line in report_lines(both)]
+    head = lines.index("quantized by modelopt clipedge")
+    assert lines[head + 1] == "image tower, centred, median 0.97654 0.25000"
+    assert "zero-shot top-1 (%) 89.23 12.50" in lines
+    text = Page(report_html(both)).text
+    assert "quantized by modelopt clipedge" in text and "0.25000" in text
+    assert "clipedge stays below the gate" in text
+    assert "Two quantizers" in text and "Two quantizers" not in Page(report_html(REPORT)).text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from clipedge.calibration import scenes
 from clipedge.cli import main
 from clipedge.errors import MissingDependencyError, UsageError
 from clipedge.export import convert, export
-from clipedge.export.html import report_html
-from clipedge.export.report import Beside, Report, report_lines
+from clipedge.export.report import Report
 from clipedge.export.tensorrt_rules import broken_rules
 
 
@@ -130,22 +128,3 @@ def test_a_quantizer_for_something_else_is_refused_before_any_work(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         export(None, tmp_path / "out", **options)
-
-
-def test_the_report_sets_two_quantizers_side_by_side(bundle: tuple[Path, Report]) -> None:
-    _, report = bundle
-    parity = {
-        name: dataclasses.replace(tower.parity, median_centred_cosine=0.25) for name, tower in report.towers.items()
-    }
-    other = dataclasses.replace(
-        report, quantizer="modelopt", beside=Beside("clipedge", parity, report.zero_shot, ("failed",))
-    )
-    lines = report_lines(other)
-    head = next(
-        index for index, line in enumerate(lines) if line.split() == ["quantized", "by", "modelopt", "clipedge"]
-    )
-    assert lines[head + 1].split()[-1] == "0.25000" and "image tower, centred, median" in lines[head + 1]
-    page = report_html(other)
-    assert "Two quantizers" in page and "0.25000" in page and "clipedge stays below the gate" in page
-    assert "Two quantizers" not in report_html(report)
-    assert json.loads(other.to_json())["beside"]["quantizer"] == "clipedge"
