@@ -242,8 +242,8 @@ def variant_name(variant: Variant) -> str:
 def choose_variant(bundle: Bundle, tower: TowerName, name: str | None, backend: str | None = None) -> Variant:
     """The variant called ``name``, or the best one made for what ``backend`` runs on, else for any device.
 
-    On a CPU that is the smallest precision; on a GPU float16 goes before int8, which is often no faster there. Raises
-    UsageError if there is none such, BundleError if the bundle lacks the tower.
+    On a CPU that is int8, and float16 comes last, which is widened there; on a GPU float16 goes before int8, which is
+    often no faster. Raises UsageError if there is none such, BundleError if the bundle lacks the tower.
     """
     variants = [variant for variant in bundle.manifest.variants if variant.tower == tower]
     if not variants and tower == "dense":
@@ -254,7 +254,7 @@ def choose_variant(bundle: Bundle, tower: TowerName, name: str | None, backend: 
     if not variants:
         raise BundleError(f"{bundle.folder} has no {tower} tower; export it again with one, or use a prompt bank")
     here = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}.get(platform.machine().lower())
-    device, order = f"this processor ({platform.machine()})", ("int8", "fp16", "fp32")
+    device, order = f"this processor ({platform.machine()})", ("int8", "fp32", "fp16")
     if backend in GPU_BACKENDS:
         here, device, order = "tensorrt", f"the backend {backend}", ("fp16", "int8", "fp32")
     fitting = sorted(

@@ -45,5 +45,11 @@ def test_a_processor_takes_nothing_that_was_made_for_a_gpu(backend: str | None) 
         choose_variant(bundle("fp16.tensorrt"), "image", None, backend)
 
 
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
+def test_a_processor_takes_float16_last_which_it_would_only_widen(backend: str | None) -> None:
+    assert variant_name(choose_variant(bundle("fp16", "fp32"), "image", None, backend)) == "fp32"
+    assert variant_name(choose_variant(bundle("fp16"), "image", None, backend)) == "fp16"
+
+
 def test_a_variant_that_was_named_is_taken() -> None:
     assert variant_name(choose_variant(bundle("fp16.tensorrt", "fp32"), "image", "fp32", "tensorrt")) == "fp32"
