@@ -6,6 +6,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+from clipedge.backends.cpu import has_half_products
 from clipedge.errors import UsageError
 from clipedge.export.choice import Candidate, Choice, fastest, in_turns
 from clipedge.export.proof import latencies
@@ -14,7 +15,7 @@ from clipedge.machine.processor import family
 from clipedge.manifest import Precision
 from clipedge.model import variant_name
 
-__all__ = ["AUTO", "check_auto", "choose_fastest", "drop_files"]
+__all__ = ["AUTO", "auto_precisions", "check_auto", "choose_fastest", "drop_files"]
 
 AUTO = "auto"
 ROUNDS = 5
@@ -31,6 +32,11 @@ def check_auto(precisions: Sequence[str], targets: Sequence[str]) -> None:
             f"--precision auto measures on this device, which is {here or platform.machine()}; found --target "
             f"{','.join(targets)}: run it on such a device, or name a precision"
         )
+
+
+def auto_precisions() -> tuple[Precision, ...]:
+    """What is tried here, the most exact first. A processor without products of float16 would only widen it."""
+    return tuple(kind for kind in EXACTNESS if kind != "fp16" or has_half_products())
 
 
 def choose_fastest(folder: Path, proven: Sequence[ProvenVariant]) -> tuple[ProvenVariant, Choice]:

@@ -17,7 +17,7 @@ from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, ModelSource
 from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.choice import Choice
 from clipedge.export.dense import check_dense, prepare_dense, prove_dense
-from clipedge.export.fastest import AUTO, check_auto, choose_fastest, drop_files
+from clipedge.export.fastest import AUTO, auto_precisions, check_auto, choose_fastest, drop_files
 from clipedge.export.half import prove_half
 from clipedge.export.html import report_html
 from clipedge.export.layout import Layout, check_layout, to_huggingface
@@ -182,7 +182,7 @@ def _wanted_variants(
     targets = [target] if isinstance(target, str) else list(dict.fromkeys(target))
     if AUTO in names:
         check_auto(names, targets)
-    precisions = [kind for name in names for kind in (PRECISIONS if name == "auto" else (name,))]
+    precisions = [kind for name in names for kind in (auto_precisions() if name == "auto" else (name,))]
     for what, found, choices in (("precision", precisions, PRECISIONS), ("target", targets, TARGETS)):
         for name in found or [""]:
             if name not in choices:

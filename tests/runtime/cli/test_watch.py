@@ -151,7 +151,15 @@ def test_control_c_ends_it_well(demo_bundle: Path, folder: Path, tmp_path: Path)
     for index in range(6000):
         os.link(pictures[index // 2 % 2], tmp_path / f"{index:05d}.png")
     command = [sys.executable, "-m", "clipedge", "watch", str(demo_bundle), str(tmp_path), "--labels", LABELS]
-    with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # a job in the background ignores it
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert json.loads(process.stdout.readline())["kind"] == "appeared"
