@@ -91,7 +91,7 @@ def test_the_manifest_keeps_the_proof_in_half_precision(exported: tuple[Path, Re
         assert proof.engine == f"onnx's reference evaluator {onnx.__version__}"
         assert (proof.samples, proof.median_centred_cosine) == (parity.samples, parity.median_centred_cosine)
         assert variant.inputs[0].dtype in ("uint8", "int64") and variant.outputs[0].dtype == "float32"
-    assert choose_variant(open_bundle(bundle), "image", None).precision == "fp32", "what a CPU would only widen comes last"
+    assert choose_variant(open_bundle(bundle), "image", None).precision == "fp32", "a CPU would only widen it"
     assert open_bundle(bundle).manifest.provenance.calibration_sha256
 
 
