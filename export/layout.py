@@ -33,6 +33,7 @@ from clipedge.calibration.storage import cpu_session, save_model
 from clipedge.errors import BackendError, UsageError
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.checkpoints.configs import TextConfig, VitConfig
+from clipedge.export.checkpoints.huggingface.preprocessing import processor_config
 from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.package import TOKENIZER_NAME
 from clipedge.export.report import Report, report_lines
@@ -52,7 +53,6 @@ CARRIED = (
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model",
     "sentencepiece.bpe.model",
 )  # fmt: skip
-RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}  # Pillow's numbers
 TOLERANCE = 1e-5  # between a graph and its twin with nodes in front, which computes the same
 
 
@@ -195,7 +195,10 @@ def _write_settings(folder: Path, checkpoint: Checkpoint) -> None:
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
         return
-    documents = {"config.json": _config(checkpoint), "preprocessor_config.json": _processor(checkpoint.preprocessing)}
+    documents = {
+        "config.json": _config(checkpoint),
+        "preprocessor_config.json": processor_config(checkpoint.preprocessing),
+    }
     if with_text:
         documents["tokenizer_config.json"] = _tokenizer_config(checkpoint)
     for name, document in documents.items():
@@ -228,25 +231,6 @@ def _transformer(config: VitConfig | TextConfig) -> dict[str, Any]:
         "intermediate_size": config.mlp_width,
         "hidden_act": "gelu_pytorch_tanh" if config.activation == "gelu_tanh" else config.activation,
         "layer_norm_eps": config.eps,
-    }
-
-
-def _processor(preprocessing: Preprocessing) -> dict[str, Any]:
-    size = {"height": preprocessing.height, "width": preprocessing.width}
-    crops = preprocessing.resize == "shortest-edge"
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"shortest_edge": preprocessing.shortest_edge} if crops else size,
-        "resample": RESAMPLE[preprocessing.interpolation],
-        "do_center_crop": crops,
-        "crop_size": size,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": preprocessing.mean,
-        "image_std": preprocessing.std,
     }
 
 

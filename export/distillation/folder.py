@@ -15,9 +15,8 @@ from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.checkpoints.configs import TextConfig, VitConfig
 from clipedge.export.checkpoints.huggingface.clip import image_tensors, text_tensors
 from clipedge.export.checkpoints.huggingface.config import ACTIVATIONS
-from clipedge.export.checkpoints.huggingface.preprocessing import INTERPOLATIONS
+from clipedge.export.checkpoints.huggingface.preprocessing import processor_config
 from clipedge.export.checkpoints.tensors import WEIGHTS_FILE
-from clipedge.manifest import Preprocessing
 from clipedge.whole import write_whole
 
 __all__ = ["write_student"]
@@ -37,7 +36,7 @@ def write_student(student: Checkpoint, folder: Path, log_scale: float, story: st
     files = {
         "tokenizer.json": student.tokenizer_json,
         "tokenizer_config.json": _json(_tokenizer_config(tokenizer, text.context_length)),
-        "preprocessor_config.json": _json(_preprocessing(student.preprocessing)),
+        "preprocessor_config.json": _json(processor_config(student.preprocessing)),
         "README.md": _model_card(student, story).encode("utf-8", "backslashreplace"),
         WEIGHTS_FILE: save(_named_weights(student, image, text, log_scale), {"format": "pt"}),
         CONFIG_NAME: _json(_config(image, text, student.embed_dim, tokenizer)),
@@ -103,26 +102,6 @@ def _tower_config(config: VitConfig | TextConfig, model_type: str, embed_dim: in
 def _tokenizer_config(tokenizer: Mapping[str, Any], context: int) -> dict[str, Any]:
     pad = tokenizer["padding"]["pad_token"]
     return {"tokenizer_class": "CLIPTokenizer", "model_max_length": context, "pad_token": pad, "do_lower_case": True}
-
-
-def _preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
-    crops = preprocessing.resize == "shortest-edge"
-    shape = {"height": preprocessing.height, "width": preprocessing.width}
-    numbers = {name: number for number, name in INTERPOLATIONS.items()}
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"shortest_edge": preprocessing.shortest_edge} if crops else shape,
-        "resample": numbers[preprocessing.interpolation],
-        "do_center_crop": crops,
-        "crop_size": shape,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(preprocessing.mean),
-        "image_std": list(preprocessing.std),
-    }
 
 
 def _model_card(student: Checkpoint, story: str) -> str:

@@ -11,7 +11,7 @@ from clipedge.errors import CheckpointError
 from clipedge.export.checkpoints.sections import read_json
 from clipedge.manifest import Preprocessing
 
-__all__ = ["CLIP_PROCESSOR", "SIGLIP_PROCESSOR", "preprocessing_of", "read_preprocessing"]
+__all__ = ["CLIP_PROCESSOR", "SIGLIP_PROCESSOR", "preprocessing_of", "processor_config", "read_preprocessing"]
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -201,3 +201,24 @@ def _numbers(path: Path, key: str, value: Any) -> tuple[float, float, float]:
 
 def _divided(triple: tuple[float, float, float], divisor: float) -> tuple[float, float, float]:
     return triple[0] / divisor, triple[1] / divisor, triple[2] / divisor
+
+
+def processor_config(preprocessing: Preprocessing) -> dict[str, Any]:
+    """A preprocessor_config.json of CLIP's image processor that is read back as ``preprocessing``."""
+    crops = preprocessing.resize == "shortest-edge"
+    shape = {"height": preprocessing.height, "width": preprocessing.width}
+    numbers = {name: number for number, name in INTERPOLATIONS.items()}
+    return {
+        "image_processor_type": CLIP_PROCESSOR,
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": preprocessing.shortest_edge} if crops else shape,
+        "resample": numbers[preprocessing.interpolation],
+        "do_center_crop": crops,
+        "crop_size": shape,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(preprocessing.mean),
+        "image_std": list(preprocessing.std),
+    }
