@@ -49,7 +49,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Row:
-    """``watched`` is what the other clock saw of clipedge bench's own calls, from inside them."""
+    """``watched`` is what the other clock saw of clipedge bench's own calls, from inside them; ``in_turns`` the middle
+    of the turns' ratios, since the machine's speed changes between turns more than within one."""
 
     variant: str
     engine: str
@@ -58,14 +59,11 @@ class Row:
     bench: Side
     watched: Side
     loop: Side
+    in_turns: tuple[float, float]
 
     @property
     def same_calls(self) -> tuple[float, float]:
         return _ratios(self.bench, self.watched)
-
-    @property
-    def in_turns(self) -> tuple[float, float]:
-        return _ratios(self.bench, self.loop)
 
 
 def _ratios(first: Side, second: Side) -> tuple[float, float]:
@@ -83,8 +81,9 @@ def independent_loop(call: Callable[[], object], calls: int) -> list[int]:
     return durations
 
 
-def in_turns(query: Query, source: str, scenario: str, seconds: float) -> tuple[Side, Side, Side]:
-    """Both loops, in turns of a dozen calls, for so many seconds; and the calls of the first seen from inside."""
+def in_turns(query: Query, source: str, scenario: str, seconds: float) -> tuple[Side, Side, Side, tuple[float, float]]:
+    """Both loops, in turns of a dozen calls, for so many seconds; the calls of the first seen from inside; and the
+    medians of the turns' ratios, of medians and of throughputs."""
     samples = SCENARIOS[scenario]
 
     def call() -> object:
@@ -96,17 +95,24 @@ def in_turns(query: Query, source: str, scenario: str, seconds: float) -> tuple[
     timed(call, 0.0)  # to be warm
     ours: list[Times] = []
     inside: list[int] = []
-    theirs: list[int] = []
-    end, turn = time.monotonic() + seconds, 0
-    while turn < MIN_TURNS or time.monotonic() < end:
-        if turn % 2:
-            theirs += independent_loop(call, MIN_RUNS)
+    theirs: list[list[int]] = []
+    end = time.monotonic() + seconds
+    while len(ours) < MIN_TURNS or time.monotonic() < end:
+        loop_first = len(ours) % 2
+        if loop_first:
+            theirs.append(independent_loop(call, MIN_RUNS))
         ours.append(timed(watched, 0.0, warm_up=0))
-        if not turn % 2:
-            theirs += independent_loop(call, MIN_RUNS)
-        turn += 1
-    found = measurement(source, scenario, np.concatenate(ours))
-    return _of_bench(found), _of_loop(inside, samples), _of_loop(theirs, samples)
+        if not loop_first:
+            theirs.append(independent_loop(call, MIN_RUNS))
+    bench = [_of_bench(measurement(source, scenario, times)) for times in ours]
+    loop = [_of_loop(durations, samples) for durations in theirs]
+    medians, throughputs = zip(*map(_ratios, bench, loop), strict=True)
+    return (
+        _of_bench(measurement(source, scenario, np.concatenate(ours))),
+        _of_loop(inside, samples),
+        _of_loop([duration for turn in theirs for duration in turn], samples),
+        (statistics.median(medians), statistics.median(throughputs)),
+    )
 
 
 def _of_bench(found: Measurement) -> Side:
@@ -150,8 +156,8 @@ def markdown(rows: Sequence[Row], machine: dict[str, Any], seconds: float) -> st
         f"{machine['cpu']}, {machine['cores']} cores, {machine['date']}, load {machine['load']:.1f} before; "
         f"{seconds:g} s each, in turns of a dozen calls, in one process, on one thread.",
         "",
-        "Ratios are clipedge bench over the other, of medians and of throughputs. A machine that is busy with other",
-        "things lets turns differ, and hardly the same calls.",
+        "Ratios are clipedge bench over the other, of medians and of throughputs; in turns, the middle of neighbouring",
+        "turns' ratios. A machine that is busy with other things lets turns differ, and hardly the same calls.",
         "",
         "| variant, engine | from, scenario | queries, each | bench, median (ms) | loop (ms) | same calls | in turns |",
         "|---|---|---:|---:|---:|---:|---:|",
