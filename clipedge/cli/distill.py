@@ -121,7 +121,7 @@ def _recipe(arguments: argparse.Namespace) -> Any:
     return Recipe(**given, **_augmentations(arguments.augment), weights=_weights(arguments.losses))
 
 
-def _augmentations(augment: str | None) -> dict[str, float]:
+def _augmentations(augment: str | None) -> dict[str, Any]:
     from clipedge.export.distillation.hardening import USUAL
 
     values: dict[str, float] = {}

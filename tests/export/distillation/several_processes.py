@@ -122,13 +122,16 @@ def logged(folder: Path, name: str, arguments: list[str]) -> int:
 
 
 def compare(folder: Path, pairs: Path, exam: Path) -> dict[str, list[int]]:
-    """Exit codes: gradients; one training by one process and by two; two that go wrong."""
+    """Exit codes: gradients; one training by one process and by two; one that stops early; two that go wrong."""
     codes = {}
     for count in COUNTS:
         codes[f"gradients-{count}"] = wait(
             start(folder, f"gradients-{count}", count, partial(gradients, folder, count))
         )
+    still = ("--learning-rate", "1e-30", "--patience", "1", "--validate-every", "2")  # nothing gets better
+    options = ("--mixed-precision", "bf16", "--augment", "corruption,adversarial", "--tensorboard")
     jobs = {
+        "stopped": (2, command(pairs, exam, folder / "stopped", *still, *options)),
         "one": (1, command(pairs, exam, folder / "one")),
         "two": (2, command(pairs, exam, folder / "two", "--accumulate", "3")),
         "nowhere": (2, command(folder / "nowhere", exam, folder / "none")),

@@ -117,7 +117,7 @@ def test_a_student_trained_against_it_withstands_it_better(
     """How much an attack takes from the cosine to the teacher, on held-out pictures."""
     lost = {}
     for levels in (0.0, 8.0):
-        work = make_work(COSINE, steps=60, validate_every=60, save_every=60, adversarial=levels)
+        work = make_work(COSINE, steps=30, validate_every=30, save_every=30, adversarial=levels)
         trained = train_tiny(work, f"against-{levels}")
         tower = build_image_tower(with_image_tower(work.teacher, beginner.image, trained.weights))  # type: ignore[arg-type]
         pixels, teacher = torch.from_numpy(work.validation.pixels), torch.from_numpy(work.validation.teacher)

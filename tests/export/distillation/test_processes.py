@@ -105,6 +105,14 @@ def test_the_teacher_is_asked_once_by_both(compared: tuple[Path, Codes]) -> None
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items()), path.name
 
 
+def test_early_stopping_stops_both(compared: tuple[Path, Codes]) -> None:
+    """With everything that a process might do of its own."""
+    folder, codes = compared
+    assert codes["stopped"] == [0, 0], (folder / "stopped.1.err").read_text()
+    assert len(losses(folder / "stopped")) == 4 and run_of(folder / "stopped")["result"]["best"]["step"] == 2
+    assert len(list((folder / "stopped" / "training" / "tensorboard").iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("nowhere", "there is no folder"), ("odd", "batch_size to be a multiple of the 2 processes, found 13")],
