@@ -50,11 +50,12 @@ class SidesByInput:
 
 
 def source_encoder(tower: torch.nn.Module) -> Encoder:
-    """The torch tower as a function of numpy arrays."""
+    """The torch tower, on whatever device it is, as a function of numpy arrays."""
 
     def encode(inputs: npt.NDArray[Any]) -> Embeddings:
+        device = next(tower.parameters()).device
         with torch.inference_mode():
-            embeds: Embeddings = tower(torch.from_numpy(inputs)).numpy()
+            embeds: Embeddings = tower(torch.from_numpy(inputs).to(device)).cpu().numpy()
         return embeds
 
     return encode

@@ -54,6 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, kind, text in numbers:
         parser.add_argument(name, type=kind, metavar="N", help=text)
+    parser.add_argument(
+        "--mixed-precision", metavar="P", help="no, fp16 or bf16: in what the student is computed (default: no)"
+    )
+    parser.add_argument(
+        "--augment",
+        metavar="A",
+        help="make the student's views harder: corruption[=SHARE], adversarial[=LEVELS], or both with a comma between",
+    )
+    parser.add_argument("--tensorboard", action="store_true", help="write the curves to DIR/training/tensorboard")
     add_label_options(parser)
     add_model_options(parser)
 
@@ -62,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `clipedge export`
     try:
         from clipedge.export.distillation.pipeline import distill
+        from clipedge.export.distillation.processes import is_first, leave_processes
         from clipedge.export.distillation.result import result_lines
     except ImportError as error:
         raise MissingDependencyError(
@@ -80,12 +90,17 @@ def run(arguments: argparse.Namespace) -> int:
             templates=arguments.template,
             cache=arguments.cache,
             precision=precisions,
+            tensorboard=arguments.tensorboard,
             arch=arguments.arch,
             tokenizer=arguments.tokenizer,
             revision=arguments.revision,
         )
     except GateError as error:
         return fail(f"the student is in {arguments.output}, its export is below the gate: {error}", error.exit_code)
+    first = is_first()
+    leave_processes()
+    if not first:
+        return 0
     if arguments.json:
         print_json(found.to_dict())
     else:
@@ -100,9 +115,25 @@ def _recipe(arguments: argparse.Namespace) -> Any:
     """The settings that were given, the others as the recipe has them."""
     from clipedge.export.distillation import Recipe
 
-    names = ("steps", "batch_size", "accumulate", "learning_rate", "patience", "validate_every", "save_every", "views")
-    given = {name: getattr(arguments, name) for name in (*names, "seed") if getattr(arguments, name) is not None}
-    return Recipe(**given, weights=_weights(arguments.losses))
+    numbers = ("steps", "batch_size", "accumulate", "learning_rate", "patience", "validate_every", "save_every")
+    names = (*numbers, "views", "seed", "mixed_precision")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return Recipe(**given, **_augmentations(arguments.augment), weights=_weights(arguments.losses))
+
+
+def _augmentations(augment: str | None) -> dict[str, Any]:
+    from clipedge.export.distillation.hardening import USUAL
+
+    values: dict[str, float] = {}
+    for part in () if augment is None else augment.split(","):
+        name, equals, value = part.strip().partition("=")
+        try:
+            usual = USUAL[name]
+            values[name] = float(value) if equals else usual
+        except (KeyError, ValueError):
+            known = " or ".join(f"{name}={usual:g}" for name, usual in USUAL.items())
+            raise UsageError(f"--augment {augment}: expected {known}, found {part!r}") from None
+    return values
 
 
 def _weights(losses: str | None) -> Any:

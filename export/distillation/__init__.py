@@ -5,12 +5,14 @@
 ``data.py`` reads pictures and captions, ``augment.py`` makes views of them, ``teacher.py`` asks the teacher about
 these and keeps what it says (``shards.py``). ``spec.py`` reads what a student shall be, ``students.py`` makes it,
 ``inherit.py`` cuts it out of the teacher by ``importance.py``. ``trainer.py`` is the loop, ``recipe.py`` its settings,
-``objectives.py`` the losses, ``validation.py`` the scores, ``state.py`` what a killed training is resumed from.
-``folder.py`` writes the student, ``curves.py`` the pictures of its training, ``run_file.py`` settings and result;
+``batches.py`` what a step looks at, ``hardening.py`` how it is made harder, ``objectives.py`` the losses,
+``gradients.py`` theirs, ``validation.py`` the scores, ``state.py`` what a killed training is resumed from.
+``processes.py`` joins several processes, ``precision.py`` is mixed precision. ``folder.py`` writes the student,
+``curves.py`` the pictures of its training, ``events.py`` the same for TensorBoard, ``run_file.py`` settings and result;
 ``pipeline.py`` is the whole job.
 
-It needs torch, which the extra ``export`` brings. One process on the CPU: several of them, GPUs, mixed precision and a
-quantization-aware finish are not in this version.
+It needs torch and Accelerate, which the extra ``export`` brings. Nothing of it has been run on a GPU, or by several
+machines: the tests have processes on the CPU. A quantization-aware finish is not in this version.
 """
 
 from clipedge.export.distillation.augment import Augmentation

@@ -139,7 +139,7 @@ def interactive_contrastive(
     Both sides need texts.
     """
     assert student.texts is not None and teacher.texts is not None
-    pairs = torch.arange(len(student.images))
+    pairs = torch.arange(len(student.images), device=student.images.device)
     images = F.cross_entropy(_logits(student.images, teacher.texts, scale, same), pairs)
     texts = F.cross_entropy(_logits(student.texts, teacher.images, scale, same), pairs)
     return (images + texts) / 2
@@ -148,7 +148,7 @@ def interactive_contrastive(
 def infonce(first: torch.Tensor, second: torch.Tensor, scale: Scale, same: torch.Tensor | None = None) -> torch.Tensor:
     """CLIP's symmetric contrastive loss (van den Oord et al. 2018, arXiv 1807.03748; Radford et al. 2021, arXiv
     2103.00020, figure 3)."""
-    pairs = torch.arange(len(first))
+    pairs = torch.arange(len(first), device=first.device)
     logits = _logits(first, second, scale, same)
     return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
 
@@ -197,7 +197,8 @@ def distillation_losses(
         elif name == "mse":
             loss = feature_mse(student.images, teacher.images)
         elif name == "relational":
-            loss = contrastive_relational(*images, scale, teacher_scale, torch.eye(len(student.images)).bool())
+            itself = torch.eye(len(student.images), dtype=torch.bool, device=student.images.device)
+            loss = contrastive_relational(*images, scale, teacher_scale, itself)
         elif name == "interactive":
             loss = interactive_contrastive(student, teacher, scale, same)
         else:

@@ -24,8 +24,10 @@ from clipedge.export.distillation.data import (
     scene_count,
     training_pictures,
 )
+from clipedge.export.distillation.events import require_tensorboard
 from clipedge.export.distillation.folder import write_student
 from clipedge.export.distillation.objectives import IMAGES, PAIRS, Weights
+from clipedge.export.distillation.processes import by_first, first_then_others, join_processes, only_first_warns
 from clipedge.export.distillation.recipe import Recipe, check_recipe
 from clipedge.export.distillation.result import Distilled, student_story
 from clipedge.export.distillation.run_file import RUN_NAME, claim, write_result
@@ -40,7 +42,7 @@ from clipedge.manifest import Precision
 
 __all__ = ["BUNDLE_NAME", "distill"]
 
-TRAINING_NAME, STATE_NAME, TEACHER_NAME = "training", "state.safetensors", "teacher"
+TRAINING_NAME, STATE_NAME, TEACHER_NAME, EVENTS_NAME = "training", "state.safetensors", "teacher", "tensorboard"
 BUNDLE_NAME = "bundle"
 MEASURED = 256  # pictures on which the importance of the teacher's parts is measured
 
@@ -57,6 +59,7 @@ def distill(
     templates: Sequence[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     precision: Precision | Sequence[Precision] = (),
+    tensorboard: bool = False,
     arch: str | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
     revision: str | None = None,
@@ -68,14 +71,18 @@ def distill(
     "scenes" (also "scenes:COUNT"). ``validation``: pictures to score the student on, with classes for zero-shot
     accuracy (else a tenth of the data, or new scenes); ``labels`` and ``templates`` as in ``export``. ``cache``: a
     folder that keeps what the teacher said, for several students. ``precision``: the student is then exported to
-    ``output``/bundle.
+    ``output``/bundle. ``tensorboard``: its curves are also written to ``output``/training/tensorboard.
 
-    A training that was killed goes on where its last state was saved when it is called again with the same settings,
-    and ends with the same bits. Raises UsageError, before anything is trained, for data that is missing, empty, without
-    captions where the losses need them, or too little; CheckpointError for a teacher that cannot be one.
+    A launcher may start several processes, each of which makes this call and gets the same answer; the first of them
+    writes, and all have to see the same files. A training that was killed goes on where its last state was saved when
+    it is called again with the same settings, and ends with the same bits (one process on the CPU). Raises UsageError,
+    before anything is trained, for data that is missing, empty, without captions where the losses need them, or too
+    little; CheckpointError for a teacher that cannot be one.
     """
     recipe = Recipe() if recipe is None else recipe
-    check_recipe(recipe)
+    check_recipe(recipe, join_processes(recipe.mixed_precision).num_processes)
+    if tensorboard:
+        require_tensorboard()
     precisions = (precision,) if isinstance(precision, str) else tuple(precision)
     _check_precisions(precisions)
     spec, folder = parse_spec(student), Path(output)
@@ -84,24 +91,32 @@ def distill(
     student_config(checkpoint, spec)
     kept = folder / TRAINING_NAME / TEACHER_NAME if cache is None else Path(cache)
     size = checkpoint.preprocessing.height
-    pictures, held_out = hold_out(training_pictures(data, kept, size), data, validation, size)
+    pictures, held_out = first_then_others(
+        lambda: hold_out(training_pictures(data, kept, size), data, validation, size)
+    )
     weights = _weights(recipe, pictures)
     _check_size(len(pictures), recipe, pictures.source)
     facts = teacher_facts(checkpoint, pictures_sha256(pictures), recipe.augmentation, recipe.views)
-    run = claim(folder, _settings(checkpoint, spec, recipe, weights, facts, held_out, labels, templates))
-    _clear_leftovers(folder)
-    answers = open_cache(kept, facts)
-    lessons = ask_teacher(checkpoint, pictures, recipe.augmentation, recipe.views, answers, weights.needs_captions)
+    settings = _settings(checkpoint, spec, recipe, weights, facts, held_out, labels, templates)
+    run = by_first(lambda: _begin(folder, settings))
+    answers = by_first(lambda: open_cache(kept, facts))
+    with only_first_warns():
+        lessons = ask_teacher(checkpoint, pictures, recipe.augmentation, recipe.views, answers, weights.needs_captions)
+        exam = first_then_others(lambda: prepare_validation(checkpoint, held_out, labels, templates, answers))
     _check_size(len(lessons.rows), recipe, pictures.source)
-    exam = prepare_validation(checkpoint, held_out, labels, templates, answers)
     beginner = make_student(checkpoint, spec, recipe.seed, _pixels(checkpoint, pictures, lessons))
     work = Work(checkpoint, pictures, lessons, exam, recipe, weights)
-    trained = train(beginner, work, folder / TRAINING_NAME / STATE_NAME, run)
-    found = _write(folder, spec, work, trained)
-    if precisions:
-        found = dataclasses.replace(found, bundle=os.fspath(_export(folder, precisions, data, labels, templates)))
-        write_result(folder, found.to_dict())
-    return found
+    training = folder / TRAINING_NAME
+    trained = train(beginner, work, training / STATE_NAME, run, training / EVENTS_NAME if tensorboard else None)
+
+    def finish() -> Distilled:
+        found = _write(folder, spec, work, trained)
+        if precisions:
+            found = dataclasses.replace(found, bundle=os.fspath(_export(folder, precisions, data, labels, templates)))
+            write_result(folder, found.to_dict())
+        return found
+
+    return by_first(finish)
 
 
 def _open_teacher(
@@ -133,11 +148,14 @@ def _check_output(folder: Path) -> None:
             raise UsageError(f"{folder} holds files that are no distillation's; name a new folder for the student")
 
 
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what a killed run had begun to write (``clipedge.whole``); a state is several times a model's size."""
+def _begin(folder: Path, settings: Mapping[str, Any]) -> str:
+    """Claim the folder; returns the run's fingerprint. Removes what a killed run had begun to write
+    (``clipedge.whole``): a state is several times a model's size."""
+    run = claim(folder, settings)
     for place in (folder, folder / TRAINING_NAME, folder / TRAINING_NAME / TEACHER_NAME):
         for leftover in place.glob(".*.staging*"):
             leftover.unlink(missing_ok=True)
+    return run
 
 
 def _weights(recipe: Recipe, pictures: Pictures) -> Weights:

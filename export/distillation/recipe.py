@@ -13,6 +13,7 @@ import numpy.typing as npt
 from clipedge.errors import UsageError
 from clipedge.export.distillation.augment import Augmentation, check_augmentation
 from clipedge.export.distillation.objectives import Weights
+from clipedge.export.distillation.precision import PRECISIONS, Precision
 
 __all__ = ["Recipe", "batch_rows", "check_recipe", "ema_decay", "learning_rate"]
 
@@ -23,7 +24,9 @@ class Recipe:
     is cut to save memory; the losses are still those of the whole batch. ``patience``: training ends after so many
     validations in a row that brought nothing, None lets it run. ``views``: how many views of a picture the teacher
     sees; the student gets another one each pass. ``warmup``: the share of the steps in which the rate rises. ``seed``
-    is that of weights, order and captions."""
+    is that of weights, order, captions and corruptions. ``batch_size`` counts the pictures of all processes together.
+    ``mixed_precision``: see ``precision.py``. ``corruption`` is the share of the student's views that are made worse,
+    ``adversarial`` by how many levels of 255 they are moved against it: see ``hardening.py``."""
 
     steps: int = 2000
     batch_size: int = 128
@@ -37,6 +40,9 @@ class Recipe:
     patience: int | None = None
     views: int = 2
     seed: int = 0
+    mixed_precision: Precision = "no"
+    corruption: float = 0.0
+    adversarial: float = 0.0
     weights: Weights | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -44,11 +50,12 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-def check_recipe(recipe: Recipe) -> None:
-    """Raises UsageError for a setting that no training can have, naming it."""
+def check_recipe(recipe: Recipe, processes: int = 1) -> None:
+    """Raises UsageError for a setting that no training by so many processes can have, naming it."""
     for name in ("steps", "accumulate", "validate_every", "save_every", "views"):
         if getattr(recipe, name) < 1:
             raise UsageError(f"expected {name} to be 1 or more, found {getattr(recipe, name)}")
+    share = recipe.batch_size // processes
     limits = {
         "batch_size": (recipe.batch_size >= 2, "2 or more: a picture is told from the others of its batch"),
         "learning_rate": (0 < recipe.learning_rate < math.inf, "above 0"),
@@ -57,11 +64,18 @@ def check_recipe(recipe: Recipe) -> None:
         "ema": (0 <= recipe.ema < 1, "from 0 to below 1"),
         "seed": (recipe.seed >= 0, "0 or more"),
         "patience": (recipe.patience is None or recipe.patience >= 1, "1 or more"),
-        "accumulate": (recipe.accumulate <= recipe.batch_size, f"the batch size, {recipe.batch_size}, at most"),
+        "accumulate": (recipe.accumulate <= share, f"a process' share of the batch, {share}, at most"),
+        "mixed_precision": (recipe.mixed_precision in PRECISIONS, " or ".join(PRECISIONS)),
+        "corruption": (0 <= recipe.corruption <= 1, "a share of the views, from 0 to 1"),
+        "adversarial": (0 <= recipe.adversarial <= 255, "from 0 to 255 levels"),
     }
     for name, (fits, expected) in limits.items():
         if not fits:
             raise UsageError(f"expected {name} to be {expected}, found {getattr(recipe, name)}")
+    if recipe.batch_size % processes:
+        raise UsageError(
+            f"expected batch_size to be a multiple of the {processes} processes, found {recipe.batch_size}"
+        )
     if recipe.weights is not None:
         values = dataclasses.asdict(recipe.weights)
         if not all(0 <= value < math.inf for value in values.values()) or not any(values.values()):

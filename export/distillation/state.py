@@ -1,4 +1,4 @@
-"""A training between two steps, in one file: written as a whole, read back bit for bit.
+"""A training between two steps, in one file: written as a whole, read back bit for bit, by any number of processes.
 
 Everything random is a function of the seed and the step (``recipe.batch_rows``, ``trainer``), so the step is the data's
 position and there is no generator whose state would have to be kept.
@@ -45,7 +45,8 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """``tensors``: the weights, their moving average, the best average and the optimizer's moments, by name."""
+    """``tensors``: the weights, their moving average, the best average, the optimizer's moments and with float16 the
+    gradients' scale, by name."""
 
     tensors: dict[str, torch.Tensor]
     progress: Progress
@@ -54,7 +55,7 @@ class State:
 def save_state(path: Path, state: State, run: str) -> None:
     """Write a state of the run of this fingerprint over an earlier one."""
     head = {"run": run, "progress": asdict(state.progress)}
-    tensors = {name: tensor.detach().contiguous() for name, tensor in state.tensors.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
     write_whole(path, save(tensors, {KEY: json.dumps(head)}))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from clipedge.errors import ImageError
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.distillation.augment import PARAMETERS, Augmentation, augmented, draw_view
 from clipedge.export.distillation.data import warn_of_unreadable
+from clipedge.export.distillation.processes import join_processes
 from clipedge.export.distillation.shards import Cache, Shard
 from clipedge.export.proof import Encoder, source_encoder
 from clipedge.export.source_texts import SourceTexts
@@ -67,16 +68,19 @@ def ask_teacher(
 ) -> Lessons:
     """Embed ``views`` views of each picture and, if asked for, all captions; what ``cache`` has is not computed again.
 
-    Warns of pictures that cannot be read, names and counts them; raises ImageError if none can.
+    Of several processes each makes a share of the shards, and in the end all have the same lessons. Warns of pictures
+    that cannot be read, names and counts them; raises ImageError if none can.
     """
-    shards = []
-    starts = range(0, len(pictures), SHARD_PICTURES)
     shapes = {"rows": (None,), "views": (None, views, len(PARAMETERS)), "images": (None, views, teacher.embed_dim)}
-    encode = source_encoder(build_image_tower(teacher))
-    for number, start in enumerate(tqdm(starts, "the teacher looks", unit="shard", disable=None, leave=False)):
+    encode = source_encoder(build_image_tower(teacher).to(join_processes().device))
+
+    def look(number: int) -> Shard:
+        start = number * SHARD_PICTURES
         items = pictures.items[start : start + SHARD_PICTURES]
         make = partial(_picture_shard, encode, teacher, items, start, augmentation, views)
-        shards.append(cache.shard(f"pictures-{number:05d}", make, shapes))
+        return cache.shard(f"pictures-{number:05d}", make, shapes)
+
+    shards = _shards(look, -(-len(pictures) // SHARD_PICTURES), "the teacher looks")
     rows = np.concatenate([shard.tensors["rows"] for shard in shards])
     unreadable = tuple(note for shard in shards for note in shard.notes)
     if not len(rows):
@@ -92,6 +96,16 @@ def ask_teacher(
         return lessons
     assert pictures.captions is not None
     return _with_texts(lessons, SourceTexts(teacher), pictures.captions, cache)
+
+
+def _shards(shard: Callable[[int], Shard], count: int, text: str) -> list[Shard]:
+    """``shard`` of each number below ``count``: the own share of them, and then those that others have written."""
+    processes = join_processes()
+    share = range(processes.process_index, count, processes.num_processes)
+    hidden = None if processes.is_main_process else True
+    own = {number: shard(number) for number in tqdm(share, text, unit="shard", disable=hidden, leave=False)}
+    processes.wait_for_everyone()
+    return [own[number] if number in own else shard(number) for number in range(count)]
 
 
 def _picture_shard(
@@ -139,19 +153,19 @@ def _with_texts(lessons: Lessons, source: SourceTexts, captions: Sequence[tuple[
         for text in texts:
             places.setdefault(text, len(places))
     distinct = list(places)
+    source.tower.to(join_processes().device)
 
     def embed(texts: Sequence[str]) -> Shard:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TruncatedTextWarning)  # captions of the web are long; their start counts
             return Shard({"texts": source.encode(texts).astype(np.float16)})
 
-    shapes = {"texts": (None, lessons.images.shape[2])}
-    shards = [
-        cache.shard(f"texts-{number:05d}", partial(embed, distinct[start : start + SHARD_TEXTS]), shapes)
-        for number, start in enumerate(
-            tqdm(range(0, len(distinct), SHARD_TEXTS), "the teacher reads", unit="shard", disable=None, leave=False)
-        )
-    ]
+    def read(number: int) -> Shard:
+        start = number * SHARD_TEXTS
+        shapes = {"texts": (None, lessons.images.shape[2])}
+        return cache.shard(f"texts-{number:05d}", partial(embed, distinct[start : start + SHARD_TEXTS]), shapes)
+
+    shards = _shards(read, -(-len(distinct) // SHARD_TEXTS), "the teacher reads")
     return dataclasses.replace(
         lessons,
         captions=tuple(np.array([places[text] for text in texts], np.int64) for texts in chosen),

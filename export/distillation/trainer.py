@@ -1,40 +1,39 @@
 """The training loop: batches of views, losses against the teacher's embeddings, AdamW, a moving average of the weights.
 
 On one machine with one number of threads and one version of torch it is deterministic, and a training that was killed
-and resumed ends with the same bits as one that was not.
+and resumed ends with the same bits as one that was not. Several processes share a batch, each with pictures of its own
+(``gradients.py``); their weights stay equal, and they follow one process with the same batch but for rounding.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from accelerate import Accelerator
 from tqdm import tqdm
 
-from clipedge.calibration.data import Pictures, open_item
+from clipedge.calibration.data import Pictures
 from clipedge.errors import ClipEdgeError
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.distillation.augment import augmented
-from clipedge.export.distillation.objectives import (
-    Embeddings,
-    Weights,
-    clamp_log_scale,
-    distillation_losses,
-)
+from clipedge.export.distillation.batches import student_views, teacher_side
+from clipedge.export.distillation.events import followed
+from clipedge.export.distillation.gradients import embedding_gradients
+from clipedge.export.distillation.hardening import adversarial
+from clipedge.export.distillation.objectives import Embeddings, Weights, clamp_log_scale, distillation_losses
+from clipedge.export.distillation.precision import gradient_scaler
+from clipedge.export.distillation.processes import by_first, join_processes
 from clipedge.export.distillation.recipe import Recipe, batch_rows, ema_decay, learning_rate
 from clipedge.export.distillation.state import Progress, Scored, State, load_state, save_state
 from clipedge.export.distillation.teacher import Lessons
 from clipedge.export.distillation.validation import Validation, validate
 from clipedge.export.towers import build_image_tower
-from clipedge.parallel import cores, parallel_map
 
-__all__ = ["Trained", "Work", "embedding_gradients", "train"]
+__all__ = ["Trained", "Work", "train"]
 
 MAX_GRADIENT = 1.0
 BETAS, EPS = (0.9, 0.98), 1e-6  # Radford et al. 2021, arXiv 2103.00020, table 19, for vision transformers
@@ -63,17 +62,21 @@ class Trained:
     progress: Progress
 
 
-def train(student: Checkpoint, work: Work, state_path: Path, run: str) -> Trained:
+def train(student: Checkpoint, work: Work, state_path: Path, run: str, events: Path | None = None) -> Trained:
     """Train the student's image tower, or go on with the training of the fingerprint ``run`` whose state is there.
 
-    Raises ClipEdgeError when the loss is no number any more, UsageError for a damaged or foreign state.
+    Every process calls this, with the same. ``events``: a folder for TensorBoard's files. Raises ClipEdgeError when the
+    loss is no number any more, UsageError for a damaged or foreign state.
     """
-    learner = _Learner(student, work)
+    accelerator = join_processes(work.recipe.mixed_precision)
+    first = accelerator.is_main_process
+    learner = _Learner(student, work, accelerator)
     found = load_state(state_path, learner.tensors(), run)
     if found is not None:
         learner.restore(found)
     recipe, progress = work.recipe, learner.progress
-    with tqdm(desc="training", total=recipe.steps, initial=progress.step, unit="step", disable=None) as bar:
+    bar = tqdm(desc="training", total=recipe.steps, initial=progress.step, unit="step", disable=None if first else True)
+    with bar, followed(events if first else None, recipe, progress.step) as follow:
         while not progress.ended:
             progress.losses.append(learner.step(progress.step + 1))
             progress.step += 1
@@ -81,7 +84,8 @@ def train(student: Checkpoint, work: Work, state_path: Path, run: str) -> Traine
             if last or progress.step % recipe.validate_every == 0:
                 learner.validate()
                 progress.ended = last or _is_patience_out(progress, recipe)
-            if progress.ended or progress.step % recipe.save_every == 0:
+            follow(progress)
+            if first and (progress.ended or progress.step % recipe.save_every == 0):
                 save_state(state_path, State(learner.tensors(), progress), run)
             bar.set_postfix_str(_postfix(progress), refresh=False)
             bar.update()
@@ -105,24 +109,25 @@ def _postfix(progress: Progress) -> str:
 class _Learner:
     """What changes from step to step: weights, their averages, the optimizer."""
 
-    def __init__(self, student: Checkpoint, work: Work) -> None:
+    def __init__(self, student: Checkpoint, work: Work, accelerator: Accelerator) -> None:
         own = {name: weight.clone() for name, weight in student.image_weights.items()}
-        self.work = work
-        self.tower = build_image_tower(replace(student, image_weights=own)).requires_grad_(True)
+        self.work, self.accelerator = work, accelerator
+        device = accelerator.device
+        self.tower = build_image_tower(replace(student, image_weights=own)).requires_grad_(True).to(device)
         self.average = copy.deepcopy(self.tower).requires_grad_(False)
-        self.log_scale = torch.nn.Parameter(torch.tensor(math.log(student.logit_scale)))
+        self.log_scale = torch.nn.Parameter(torch.tensor(math.log(student.logit_scale), device=device))
         self.average_log_scale = self.log_scale.detach().clone()
         self.progress = Progress()
         self.best = self._averages()
         self.parameters: dict[str, torch.Tensor] = {**dict(self.tower.named_parameters()), LOG_SCALE: self.log_scale}
         self.optimizer = _optimizer(self.parameters, work.recipe)
+        self.scaler = gradient_scaler(work.recipe.mixed_precision, device)
+        self.shared = accelerator.prepare_model(self.tower)  # the tower, or what averages its gradients over processes
 
     def step(self, step: int) -> float:
         """One update of the weights; returns the loss before it."""
         work, recipe = self.work, self.work.recipe
-        rows, passed = batch_rows(step, len(work.lessons.rows), recipe)
-        pixels = _views(work, rows, passed % recipe.views)
-        teacher, same = _teacher_side(work, rows, passed % recipe.views, step)
+        pixels, teacher, same = self._batch(step)
         self.optimizer.zero_grad()
 
         def loss_of(images: torch.Tensor) -> torch.Tensor:
@@ -132,21 +137,46 @@ class _Learner:
             )
             return torch.stack(list(losses.values())).sum()
 
-        loss = embedding_gradients(self.tower, pixels, loss_of, recipe.accumulate)
+        loss = embedding_gradients(
+            self.shared,
+            pixels,
+            loss_of,
+            recipe.accumulate,
+            accelerator=self.accelerator,
+            precision=recipe.mixed_precision,
+            scaler=self.scaler,
+        )
         if not math.isfinite(loss):
             raise ClipEdgeError(f"the loss of step {step} is {loss}, no number; train again with a lower learning rate")
+        self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), MAX_GRADIENT)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, recipe)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         clamp_log_scale(self.log_scale)
         self._average(ema_decay(step, recipe))
         return loss
 
+    def _batch(self, step: int) -> tuple[torch.Tensor, Embeddings, torch.Tensor | None]:
+        """This process' pictures of a step; the teacher's embeddings of all, and which of their captions are equal."""
+        work, recipe, device = self.work, self.work.recipe, self.accelerator.device
+        rows, passed = batch_rows(step, len(work.lessons.rows), recipe)
+        view, parts = passed % recipe.views, self.accelerator.num_processes
+        own = np.array_split(rows, parts)[self.accelerator.process_index]
+        pixels = student_views(work.pictures, work.lessons, work.teacher.preprocessing, own, view, step, recipe)
+        pixels = pixels.to(device)
+        images, texts, same = teacher_side(work.lessons, rows, view, step, recipe)
+        teacher = Embeddings(images.to(device), None if texts is None else texts.to(device))
+        if recipe.adversarial:
+            targets = teacher.images.tensor_split(parts)[self.accelerator.process_index]
+            pixels = adversarial(self.tower, pixels, targets, recipe.adversarial, recipe.accumulate)
+        return pixels, teacher, None if same is None else same.to(device)
+
     def validate(self) -> None:
         """Score the average; the best so far is kept."""
         progress = self.progress
-        scored = Scored(progress.step, validate(self.average, self.work.validation))
+        scored = Scored(progress.step, by_first(lambda: validate(self.average, self.work.validation)))
         progress.scores.append(scored)
         if progress.best is None or scored.score.rank > progress.best.score.rank:
             progress.best, self.best = scored, self._averages()
@@ -159,7 +189,7 @@ class _Learner:
         for name, weight in self.parameters.items():
             moments = self.optimizer.state.get(weight) or _no_moments(weight)
             tensors |= {f"optimizer.{name}.{key}": value for key, value in moments.items()}
-        return tensors
+        return tensors | {f"scaler.{key}": torch.tensor(value) for key, value in self.scaler.state_dict().items()}
 
     def restore(self, state: State) -> None:
         """Go back to what ``tensors`` gave."""
@@ -167,16 +197,20 @@ class _Learner:
         with torch.no_grad():
             for name, weight in self.parameters.items():
                 weight.copy_(tensors[f"weights.{name}"])
-                moments = {key: tensors[f"optimizer.{name}.{key}"] for key in _no_moments(weight)}
                 if state.progress.step:
-                    self.optimizer.state[weight] = moments
+                    self.optimizer.state[weight] = {
+                        # AdamW counts its steps on the CPU, wherever the weights are.
+                        key: tensors[f"optimizer.{name}.{key}"].to(empty.device)
+                        for key, empty in _no_moments(weight).items()
+                    }
             for name, weight in self._references().items():
                 weight.copy_(tensors[f"average.{name}"])
         self.best = {name: tensors[f"best.{name}"] for name in self.best}
+        self.scaler.load_state_dict({key: tensors[f"scaler.{key}"].item() for key in self.scaler.state_dict()})
         self.progress = state.progress
 
     def result(self) -> Trained:
-        weights = dict(self.best)
+        weights = {name: weight.cpu() for name, weight in self.best.items()}
         return Trained(weights, float(weights.pop(LOG_SCALE)), self.progress)
 
     def _average(self, decay: float) -> None:
@@ -207,53 +241,3 @@ def _optimizer(parameters: dict[str, torch.Tensor], recipe: Recipe) -> torch.opt
 def _no_moments(weight: torch.Tensor) -> dict[str, torch.Tensor]:
     """AdamW's state of a weight before the first step, under its own names."""
     return {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}
-
-
-def embedding_gradients(
-    tower: torch.nn.Module, pixels: torch.Tensor, loss_of: Callable[[torch.Tensor], torch.Tensor], parts: int
-) -> float:
-    """Add the loss's gradients to the tower's parameters; returns the loss.
-
-    ``loss_of`` takes the embeddings (N, D) of all ``pixels`` (N, H, W, 3), which a contrastive loss needs at once. In
-    several ``parts`` they are computed without gradients first and then again part by part, each with its share of the
-    gradients of the embeddings: memory is that of a part, the result that of the whole, for one more forward pass
-    (GradCache, Gao et al. 2021, arXiv 2101.06983).
-    """
-    if parts == 1:
-        loss = loss_of(tower(pixels))
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.item()
-    pieces = pixels.tensor_split(parts)
-    with torch.no_grad():
-        embeds = torch.cat([tower(piece) for piece in pieces])
-    embeds.requires_grad_()
-    loss = loss_of(embeds)
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert embeds.grad is not None
-    for piece, gradient in zip(pieces, embeds.grad.tensor_split(parts), strict=True):
-        tower(piece).backward(gradient)
-    return loss.item()
-
-
-def _views(work: Work, rows: npt.NDArray[np.intp], view: int) -> torch.Tensor:
-    """(N, H, W, 3) uint8: the pictures of these rows of the lessons as the student takes them."""
-    lessons, preprocessing = work.lessons, work.teacher.preprocessing
-
-    def look(row: int) -> npt.NDArray[np.uint8]:
-        return augmented(open_item(work.pictures.items[lessons.rows[row]]), lessons.views[row, view], preprocessing)
-
-    return torch.from_numpy(np.stack(parallel_map(look, rows.tolist(), cores())))
-
-
-def _teacher_side(
-    work: Work, rows: npt.NDArray[np.intp], view: int, step: int
-) -> tuple[Embeddings, torch.Tensor | None]:
-    """The teacher's embeddings of the batch, each picture with one of its captions, and which captions are equal."""
-    lessons = work.lessons
-    images = torch.from_numpy(lessons.images[rows, view].astype(np.float32))
-    if lessons.captions is None or lessons.texts is None:
-        return Embeddings(images), None
-    rng = np.random.default_rng((work.recipe.seed, 2, step))
-    chosen = np.array([rng.choice(lessons.captions[row]) for row in rows])
-    same = torch.from_numpy(chosen[:, None] == chosen[None]) & ~torch.eye(len(chosen), dtype=torch.bool)
-    return Embeddings(images, torch.from_numpy(lessons.texts[chosen].astype(np.float32))), same

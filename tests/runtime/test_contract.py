@@ -29,6 +29,8 @@ HEAVY = (
     "tqdm",
     "usearch",
     "pyarrow",
+    "accelerate",
+    "tensorboard",
 )
 WORKSTATION = ("clipedge.export", "clipedge.calibration")
 

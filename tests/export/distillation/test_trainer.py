@@ -13,41 +13,22 @@ import numpy as np
 import pytest
 import torch
 
-from clipedge.calibration.data import choose, open_item, read_pictures
+from clipedge.calibration.data import choose, open_item
 from clipedge.errors import ClipEdgeError, UsageError
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.distillation import PAIRS, Recipe, Weights
+from clipedge.export.distillation import Recipe, Weights, trainer
 from clipedge.export.distillation.augment import augmented
-from clipedge.export.distillation.data import pictures_sha256
+from clipedge.export.distillation.gradients import embedding_gradients
 from clipedge.export.distillation.objectives import feature_cosine, infonce
 from clipedge.export.distillation.recipe import batch_rows, check_recipe, ema_decay, learning_rate
-from clipedge.export.distillation.shards import open_cache
 from clipedge.export.distillation.spec import parse_spec
+from clipedge.export.distillation.state import State
 from clipedge.export.distillation.students import make_student, with_image_tower
-from clipedge.export.distillation.teacher import ask_teacher, teacher_facts
-from clipedge.export.distillation.trainer import Trained, Work, embedding_gradients, train
-from clipedge.export.distillation.validation import prepare_validation, validate
+from clipedge.export.distillation.trainer import Trained, Work, train
+from clipedge.export.distillation.validation import validate
 from clipedge.export.towers import build_image_tower
 
 SPEC = "vit:layers=1,width=32,heads=2,patch=16"
-QUICK = Recipe(steps=10, batch_size=16, learning_rate=3e-3, validate_every=5, save_every=5, views=1, ema=0.5)
-
-
-@pytest.fixture(scope="module")
-def make_work(
-    teacher: Checkpoint, pairs: Path, exam: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Work]:
-    """A work with the recipe and the losses that are asked for; the teacher is asked once."""
-    pictures = read_pictures(pairs)
-    facts = teacher_facts(teacher, pictures_sha256(pictures), QUICK.augmentation, 1)
-    cache = open_cache(tmp_path_factory.mktemp("cache"), facts)
-    lessons = ask_teacher(teacher, pictures, QUICK.augmentation, 1, cache, True)
-    validation = prepare_validation(teacher, read_pictures(exam), None, None, cache)
-
-    def make(weights: Weights = PAIRS, **changes: Any) -> Work:
-        return Work(teacher, pictures, lessons, validation, dataclasses.replace(QUICK, **changes), weights)
-
-    return make
 
 
 def student_of(teacher: Checkpoint, seed: int = 0) -> Checkpoint:
@@ -172,6 +153,30 @@ def test_the_rate_rises_and_falls() -> None:
     assert learning_rate(100, dataclasses.replace(recipe, warmup=1.0)) == 2.0
 
 
+def test_the_average_and_the_rate_are_what_the_weights_follow(
+    teacher: Checkpoint, make_work: Callable[..., Work], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the states after each step: the average, computed again in float64, and how far AdamW goes at first."""
+    states: list[dict[str, np.ndarray[Any, Any]]] = []
+
+    def kept(path: Path, state: State, run: str) -> None:
+        states.append({name: tensor.detach().double().numpy().copy() for name, tensor in state.tensors.items()})
+
+    monkeypatch.setattr(trainer, "save_state", kept)
+    work = make_work(steps=8, save_every=1, ema=0.3, warmup=0.5)
+    run(teacher, work, tmp_path)
+    first = build_image_tower(student_of(teacher))
+    averages = {name: weight.double().numpy() for name, weight in first.named_parameters()}
+    for step, state in enumerate(states, start=1):
+        decay = min(0.3, step / (step + 10))
+        for name, average in averages.items():
+            averages[name] = decay * average + (1 - decay) * state[f"weights.{name}"]
+            np.testing.assert_allclose(state[f"average.{name}"], averages[name], atol=1e-6)
+    # Adam's first update of a weight without decay is the rate itself, whatever the gradient: a quarter of the highest.
+    moved = np.abs(states[0]["weights.blocks.0.fc1.bias"])
+    assert np.median(moved) == pytest.approx(work.recipe.learning_rate / 4, rel=0.02)
+
+
 def test_every_pass_takes_each_row_once_in_another_order() -> None:
     recipe = Recipe(batch_size=8)
     passes = [[batch_rows(4 * number + step, 35, recipe) for step in range(1, 5)] for number in range(3)]
@@ -193,6 +198,7 @@ def test_the_average_forgets_the_first_steps() -> None:
         *({"steps": 0}, {"batch_size": 1}, {"accumulate": 0}, {"accumulate": 129}, {"learning_rate": 0.0}),
         *({"learning_rate": math.nan}, {"warmup": 1.1}, {"patience": 0}, {"views": 0}, {"seed": -1}, {"ema": 1.0}),
         *({"weights": Weights()}, {"weights": Weights(cosine=-1.0)}, {"weight_decay": -1.0}, {"save_every": 0}),
+        *({"mixed_precision": "fp8"}, {"corruption": 1.1}, {"adversarial": -1.0}, {"adversarial": math.nan}),
     ],
 )
 def test_impossible_settings_are_refused_by_name(values: dict[str, Any]) -> None:
