@@ -28,7 +28,8 @@ def claim(folder: Path, settings: Mapping[str, Any], name: str = RUN_NAME) -> st
         difference = first_difference(settings, _read_run(path)["settings"])
         if difference:
             raise UsageError(
-                f"{folder} has a run with other settings: {difference}; name another folder, or the same settings to go on"
+                f"{folder} has a run with other settings: {difference}; name another folder, or the same settings to "
+                "go on"
             )
     else:
         write_whole(path, _json({"settings": settings, "result": None}))

@@ -92,7 +92,9 @@ def prepare_validation(
     return Validation(pixels, tensors["images"], tensors.get("labels"), None if truth is None else truth[rows])
 
 
-def classes_of(pictures: Pictures, labels: Sequence[str] | None) -> tuple[tuple[str, ...], npt.NDArray[np.int64] | None]:
+def classes_of(
+    pictures: Pictures, labels: Sequence[str] | None
+) -> tuple[tuple[str, ...], npt.NDArray[np.int64] | None]:
     """The labels, and for each picture the index of its own; nothing and None where no class is known.
 
     Raises UsageError for labels that are not those of the pictures.
