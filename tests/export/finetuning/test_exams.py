@@ -49,7 +49,7 @@ def test_captions_are_scored_by_which_is_the_pictures_own(model: Checkpoint, pai
     first = [captions[0] for captions in data.captions]
     exam = prepare_exam(model, data, None, None, tokenizer)
     distinct = list(dict.fromkeys(first))
-    assert exam.kind == f"own caption of {len(distinct)}, top-1" and len(distinct) < 40
+    assert exam.kind == f"own caption of {len(distinct)}, top-1" and len(distinct) <= 38
     images, texts = embedded(model, exam.pixels, tokenizer(distinct))
     answers = (images @ texts.T).argmax(axis=1)
     right = np.mean([distinct[answer] == text for answer, text in zip(answers, first, strict=True)])
@@ -61,8 +61,10 @@ def test_a_changed_model_moves_away_from_what_it_was(model: Checkpoint, classes:
     assert exam.tokens.shape[:2] == (120, len(scenes.TEMPLATES))
     towers = Towers(model)
     with torch.no_grad():
-        towers.image.projection.weight.add_(0.05)  # type: ignore[operator,union-attr]
-    assert examine(towers, exam).cosine < 0.99
+        weight = towers.image.projection.weight
+        assert isinstance(weight, torch.Tensor)
+        weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) * weight.std())
+    assert examine(towers, exam).cosine < 0.9
 
 
 def test_other_pictures_than_those_trained_on_are_refused(
