@@ -1,6 +1,6 @@
 """Fine-tuning on a shifted domain: textured scenes, learned without forgetting the plain ones.
 
-    python benchmarks/finetune.py [--steps 300] [--scenes 2400] [--work DIR]
+    python benchmarks/finetune.py [--steps 120] [--scenes 2400] [--work DIR]
 
 The shift: every scene is seen through a woven screen. Two gratings at right angles, turned and spaced at random, darken
 the picture by up to ``DEPTH``, and speckle of standard deviation ``SPECKLE`` multiplies it; which screen a scene gets
@@ -9,8 +9,8 @@ for each class; 12 of the 120 classes occur in none) with all weights and with L
 "validation" choose the step, plain ones of it how far to interpolate (`--original scenes`, at most 1 point forgotten).
 What is reported is zero-shot top-1 over 120 classes on scenes of the split "test", plain and textured, that nothing was
 chosen on; differences are paired by picture. "Tuned" is alpha = 1, "written" the interpolated model. With --work
-everything is kept, and a run that was killed goes on. Writes results/finetune.md, .json and .svg (the interpolation of
-the first row) beside this file, and prints the first.
+everything is kept, and a run that was killed goes on. Writes results/finetune.md, .json, .svg (the interpolation of
+the first row) and .png (scenes, plain and textured) beside this file, and prints the first.
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ SIZE = 64  # the demonstration model's
 DEPTH, SPECKLE = 0.5, 0.12
 VALIDATION_SCENES, VALIDATION_START = 600, 10_000  # others than those of `--original scenes`
 LEAST_GAIN, MOST_LOST, MOST_MINUTES = 10.0, 1.0, 10.0
-FULL_RATE, LORA_RATE, RANK = 5e-4, 3e-3, 8
+FULL_RATE, LORA_RATE, RANK = 2e-4, 3e-3, 8
 PLAIN, TEXTURED = "plain", "textured"
+SHOWN = 10  # scenes in the picture
 Pixels = npt.NDArray[np.uint8]
 Rights = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way to tune: its accuracies for a reader, by set and stage."""
+    """One way to tune: its accuracies for a reader, by stage and set; ``minutes`` are the processor's, exams included."""
 
     arm: str
     trained_parameters: int
@@ -89,7 +90,7 @@ def tune(
 ) -> Any:
     """(Row, written model's right answers by set). The tuned model is written, examined, and then interpolated."""
     folder, rights = work / arm.replace(" ", "-"), {}
-    started = time.monotonic()
+    started = time.process_time()
     for stage, forgetting in (("tuned", Forgetting("scenes", alpha=1.0)), ("written", Forgetting("scenes"))):
         found = finetune(
             None,
@@ -102,7 +103,7 @@ def tune(
             templates=TEMPLATES,
         )
         rights[stage] = {name: answers(folder, pictures, truth) for name, pictures in sets.items()}
-    minutes = (time.monotonic() - started) / 60
+    minutes = (time.process_time() - started) / 60
     shown = {stage: {name: in_percent(accuracy(right)) for name, right in of.items()} for stage, of in rights.items()}
     return Row(arm, found.trained_parameters, minutes, found.best.step, found.alpha, shown), rights["written"]
 
@@ -117,7 +118,7 @@ def judge(rows: list[Row], rights: dict[str, dict[str, Rights]], before: dict[st
             (f"at most {MOST_LOST:g} point lost on plain scenes", change, _points(change) >= -MOST_LOST),
         ):
             targets.append({"text": f"{row.arm}: {text}", "found": in_points(difference), "met": met})
-        text = f"{row.arm}: within {MOST_MINUTES:g} minutes"
+        text = f"{row.arm}: within {MOST_MINUTES:g} CPU minutes"
         targets.append({"text": text, "found": f"{row.minutes:.1f}", "met": row.minutes <= MOST_MINUTES})
     return targets
 
@@ -136,7 +137,7 @@ def markdown(document: dict[str, Any]) -> str:
         f"Zero-shot top-1 over 120 classes on {document['test_scenes']} unseen scenes, percent [95 % interval].",
         f"{machine['cpu']}, {machine['cores']} cores, {machine['date']}.",
         "",
-        "| trained | numbers | minutes | step | alpha | model | textured scenes | plain scenes |",
+        "| trained | numbers | CPU minutes | step | alpha | model | textured scenes | plain scenes |",
         "|---|---:|---:|---:|---:|---|---:|---:|",
         f"| | | | | 0 | before | {before[TEXTURED]} | {before[PLAIN]} |",
     ]
@@ -153,7 +154,7 @@ def markdown(document: dict[str, Any]) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--scenes", type=int, default=2400, help="that are trained on")
     parser.add_argument("--test-scenes", type=int, default=2000)
@@ -161,7 +162,7 @@ def main() -> None:
     arguments = parser.parse_args()
     plain, truth = labelled_pictures("test", arguments.test_scenes, size=SIZE)
     sets = {PLAIN: plain, TEXTURED: np.stack([textured(picture, row) for row, picture in enumerate(plain)])}
-    shared = {"steps": arguments.steps, "batch_size": arguments.batch_size, "validate_every": 50, "ema": 0.99}
+    shared = {"steps": arguments.steps, "batch_size": arguments.batch_size, "validate_every": 30, "ema": 0.98}
     arms = {
         "all weights": Recipe(learning_rate=FULL_RATE, **shared),
         f"LoRA, rank {RANK}": Recipe(learning_rate=LORA_RATE, lora=RANK, **shared),
@@ -175,9 +176,11 @@ def main() -> None:
         for arm, recipe in arms.items():
             row, rights[arm] = tune(arm, recipe, data, validation, work, sets, truth)
             rows.append(row)
+        shown = np.concatenate([np.concatenate(list(of[:SHOWN]), axis=1) for of in sets.values()])
         chart = work / rows[0].arm.replace(" ", "-") / INTERPOLATION_NAME
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "finetune.svg").write_bytes(chart.read_bytes())
+        Image.fromarray(shown).save(RESULTS / "finetune.png")
     document = {
         "machine": describe_machine(),
         "scenes": arguments.scenes,
