@@ -105,17 +105,16 @@ def with_sidecars(pictures: Pictures) -> Pictures:
 
     Raises UsageError for a picture without one, and for one that is empty, too long or no UTF-8.
     """
-    if pictures.captions is not None or not all(isinstance(item, Path) for item in pictures.items):
-        return pictures
-    texts = [Path(os.fspath(item)).with_suffix(".txt") for item in pictures.items if isinstance(item, Path)]
+    paths = [item for item in pictures.items if isinstance(item, Path)]
+    texts = [path.with_suffix(".txt") for path in paths]
     there = [text.is_file() for text in texts]
-    if not any(there):
+    if pictures.captions is not None or len(paths) < len(pictures) or not any(there):
         return pictures
     if not all(there):
+        bare = there.index(False)
         raise UsageError(
             f"{pictures.source}: {len(there) - sum(there)} of {len(there)} pictures have no caption beside them, the "
-            f"first of them {pictures.items[there.index(False)]}; expected {texts[there.index(False)].name}, or no "
-            "such file for any"
+            f"first of them {paths[bare]}; expected {texts[bare].name}, or no such file for any"
         )
     return replace(pictures, captions=[(_caption(text),) for text in texts])
 
