@@ -21,6 +21,7 @@ VERBS = {
     "export": "a checkpoint becomes a bundle, with its proof",
     "build": "a bundle's engines for this machine's GPU, each proven on the bundle's golden inputs",
     "distill": "a teacher and pictures become a smaller student, a checkpoint to export",
+    "finetune": "a model trained on with captioned or labelled pictures, without forgetting what it could do before",
     "classify": "pictures against labels",
     "explain": "where in a picture a label is: a heatmap, and boxes",
     "prompts": "labels, synonyms and negatives become a prompt bank: a classifier's text side in one file",

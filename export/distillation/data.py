@@ -89,9 +89,9 @@ def hold_out(
     return choose(pictures, np.flatnonzero(~validates)), choose(pictures, np.flatnonzero(validates))
 
 
-def check_captions(pictures: Pictures) -> None:
-    """Raises UsageError unless every picture has a caption."""
-    advice = "add captions (CSV, JSON Lines, KEY.txt in a tar), or use losses that need none: --losses images"
+def check_captions(pictures: Pictures, instead: str = "use losses that need none: --losses images") -> None:
+    """Raises UsageError unless every picture has a caption; ``instead`` is what else can be done about it."""
+    advice = f"add captions (CSV, JSON Lines, KEY.txt in a tar), or {instead}"
     if pictures.captions is None:
         raise UsageError(f"{pictures.source} has no captions, and these losses compare pictures with them; {advice}")
     bare = [item for item, captions in zip(pictures.items, pictures.captions, strict=True) if not captions]

@@ -40,7 +40,14 @@ from clipedge.export.distillation.validation import prepare_validation, score_em
 from clipedge.export.pipeline import PRECISIONS, export
 from clipedge.manifest import Precision
 
-__all__ = ["BUNDLE_NAME", "distill"]
+__all__ = [
+    "BUNDLE_NAME",
+    "check_output",
+    "check_precisions",
+    "clear_leftovers",
+    "distill",
+    "export_result",
+]
 
 TRAINING_NAME, STATE_NAME, TEACHER_NAME, EVENTS_NAME = "training", "state.safetensors", "teacher", "tensorboard"
 BUNDLE_NAME = "bundle"
@@ -84,9 +91,9 @@ def distill(
     if tensorboard:
         require_tensorboard()
     precisions = (precision,) if isinstance(precision, str) else tuple(precision)
-    _check_precisions(precisions)
+    check_precisions(precisions)
     spec, folder = parse_spec(student), Path(output)
-    _check_output(folder)
+    check_output(folder)
     checkpoint = _open_teacher(teacher, arch, tokenizer, revision)
     student_config(checkpoint, spec)
     kept = folder / TRAINING_NAME / TEACHER_NAME if cache is None else Path(cache)
@@ -112,7 +119,9 @@ def distill(
     def finish() -> Distilled:
         found = _write(folder, spec, work, trained)
         if precisions:
-            found = dataclasses.replace(found, bundle=os.fspath(_export(folder, precisions, data, labels, templates)))
+            found = dataclasses.replace(
+                found, bundle=os.fspath(export_result(folder, precisions, data, labels, templates))
+            )
             write_result(folder, found.to_dict())
         return found
 
@@ -132,30 +141,35 @@ def _open_teacher(
     return checkpoint
 
 
-def _check_precisions(precisions: Sequence[Precision]) -> None:
+def check_precisions(precisions: Sequence[Precision]) -> None:
     """The export would refuse it, but only after the training."""
     unknown = [name for name in precisions if name not in PRECISIONS]
     if unknown:
         raise UsageError(f"--export {unknown[0]}: expected {' or '.join(PRECISIONS)}")
 
 
-def _check_output(folder: Path) -> None:
+def check_output(folder: Path, run_name: str = RUN_NAME) -> None:
+    """Raises UsageError for what is neither empty nor a run's folder."""
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; name a new folder for the student")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RUN_NAME).is_file():
+        raise UsageError(f"{folder} is a file; name a new folder for the result")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / run_name).is_file():
         known = {TRAINING_NAME}  # a run that was killed before it wrote its settings
         if {path.name for path in folder.iterdir()} - known:
-            raise UsageError(f"{folder} holds files that are no distillation's; name a new folder for the student")
+            raise UsageError(f"{folder} holds files and no {run_name}; name a new folder for the result")
 
 
 def _begin(folder: Path, settings: Mapping[str, Any]) -> str:
-    """Claim the folder; returns the run's fingerprint. Removes what a killed run had begun to write
-    (``clipedge.whole``): a state is several times a model's size."""
+    """Claim the folder; returns the run's fingerprint."""
     run = claim(folder, settings)
+    clear_leftovers(folder)
+    return run
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a killed run had begun to write (``clipedge.whole``); a state is several times a model's size."""
     for place in (folder, folder / TRAINING_NAME, folder / TRAINING_NAME / TEACHER_NAME):
         for leftover in place.glob(".*.staging*"):
             leftover.unlink(missing_ok=True)
-    return run
 
 
 def _weights(recipe: Recipe, pictures: Pictures) -> Weights:
@@ -228,14 +242,14 @@ def _write(folder: Path, spec: StudentSpec, work: Work, trained: Trained) -> Dis
     return found
 
 
-def _export(
+def export_result(
     folder: Path,
     precisions: Sequence[Precision],
     data: str | os.PathLike[str],
     labels: Sequence[str] | None,
     templates: Sequence[str] | None,
 ) -> Path:
-    """The student's bundle, calibrated and proven on the pictures that it was trained on."""
+    """The bundle of what a folder holds, calibrated and proven on the pictures that it was trained on."""
     bundle, are_scenes = folder / BUNDLE_NAME, scene_count(data) is not None
     export(
         folder,

@@ -24,7 +24,7 @@ from clipedge.export.towers import build_image_tower
 from clipedge.prompts.bank import check_labels
 from clipedge.text import DEFAULT_TEMPLATES, fill_template
 
-__all__ = ["Score", "Validation", "prepare_validation", "score_embeddings", "validate"]
+__all__ = ["Score", "Validation", "classes_of", "prepare_validation", "score_embeddings", "validate"]
 
 BATCH = 64
 
@@ -67,7 +67,7 @@ def prepare_validation(
     ``labels`` name classes that are numbers; without, the pictures' own class names are the labels. Raises ImageError
     if no picture can be read, UsageError for labels that are not those of the pictures.
     """
-    names, truth = _classes(pictures, labels)
+    names, truth = classes_of(pictures, labels)
     default = scenes.TEMPLATES if names == scenes.CLASS_NAMES else DEFAULT_TEMPLATES
     prompts = [fill_template(template, name) for name in names for template in templates or default]
     unreadable: list[str] = []
@@ -92,8 +92,13 @@ def prepare_validation(
     return Validation(pixels, tensors["images"], tensors.get("labels"), None if truth is None else truth[rows])
 
 
-def _classes(pictures: Pictures, labels: Sequence[str] | None) -> tuple[tuple[str, ...], npt.NDArray[np.int64] | None]:
-    """The labels, and for each picture the index of its own; nothing and None where no class is known."""
+def classes_of(
+    pictures: Pictures, labels: Sequence[str] | None
+) -> tuple[tuple[str, ...], npt.NDArray[np.int64] | None]:
+    """The labels, and for each picture the index of its own; nothing and None where no class is known.
+
+    Raises UsageError for labels that are not those of the pictures.
+    """
     if labels is None:
         return (pictures.class_names, pictures.labels) if pictures.labels is not None else ((), None)
     check_labels(labels)

@@ -35,7 +35,12 @@ HEAVY = (
 WORKSTATION = ("clipedge.export", "clipedge.calibration")
 
 # Where a verb is a workstation job, it imports it when it runs. Every other file of the runtime imports none, ever.
-LAZY_WORKSTATION_IMPORTS = {"clipedge/cli/distill.py", "clipedge/cli/export.py", "clipedge/cli/inspect.py"}
+LAZY_WORKSTATION_IMPORTS = {
+    "clipedge/cli/distill.py",
+    "clipedge/cli/export.py",
+    "clipedge/cli/finetune.py",
+    "clipedge/cli/inspect.py",
+}
 # Libraries that are used when needed, each in its own place: (file, library, at the top of that file?).
 KNOWN_HEAVY_IMPORTS = {
     ("clipedge/backends/onnxruntime.py", "onnxruntime", True),
@@ -70,7 +75,7 @@ def loaded_by(code: str) -> set[str]:
         "import clipedge.cli.bench, clipedge.bench.latency, clipedge.cli.doctor, clipedge.doctor.probe",
         "import clipedge.camera.sources, clipedge.cli.watch",
         "import clipedge.cli.prompts, clipedge.cli.explain, clipedge.cli.build",
-        "import clipedge.cli.distill",
+        "import clipedge.cli.distill, clipedge.cli.finetune",
     ],
 )
 def test_importing_the_runtime_loads_nothing_heavy(code: str) -> None:

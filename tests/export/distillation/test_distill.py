@@ -170,7 +170,7 @@ def test_a_wrong_call_ends_before_anything_is_computed(
 def test_a_folder_with_other_files_is_left_alone(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="no distillation's"):
+    with pytest.raises(UsageError, match=r"no distill\.json"):
         distill(None, TINY, pairs, tmp_path / "mine", recipe=QUICK)
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file"):

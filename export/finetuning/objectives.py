@@ -1,0 +1,51 @@
+"""The loss for pictures with classes; for pairs see ``clipedge.export.distillation.objectives.infonce_with_terms``.
+
+In a batch of a labelled folder texts repeat, and CLIP's own loss takes a picture's own text for a negative wherever
+another picture has it, too. FLYP (Goyal et al. 2023, "Finetune like you pretrain", arXiv 2212.00638) keeps that loss
+all the same, and finds that contrast with the classes' prompts, through both towers, forgets less than a new head. Here
+each class's prompt is in a batch once, so nothing is its own negative: a picture has one right text, and a text has as
+many right pictures as show its class, with equal shares (Yang et al. 2022, "Unified contrastive learning in
+image-text-label space", arXiv 2204.03610). Where no class repeats, it is CLIP's loss.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from clipedge.export.distillation.objectives import Embeddings, infonce
+
+__all__ = ["class_contrast", "class_contrast_with_terms"]
+
+Scale = torch.Tensor | float
+
+
+def class_contrast(images: torch.Tensor, texts: torch.Tensor, classes: torch.Tensor, scale: Scale) -> torch.Tensor:
+    """Cross entropy of pictures (N, D) against the texts (C, D) of their classes, and of texts against their pictures.
+
+    Embeddings are L2-normalised; ``classes`` (N,) int64 are rows of ``texts``, each of which has a picture. Mean of
+    the two directions, a scalar.
+    """
+    logits = scale * images @ texts.T
+    shares = F.one_hot(classes, len(texts)).to(logits)
+    of_texts = -(shares / shares.sum(dim=0) * logits.log_softmax(dim=0)).sum(dim=0).mean()
+    return (F.cross_entropy(logits, classes) + of_texts) / 2
+
+
+def class_contrast_with_terms(
+    own: Embeddings,
+    classes: torch.Tensor,
+    scale: Scale,
+    other_images: torch.Tensor | None = None,
+    other_texts: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
+    """``class_contrast``, and the terms of ``infonce_with_terms``: between pictures (N, D) and further views of them,
+    where pictures of one class are no negatives, and between texts (C, D) and other wordings of them."""
+    assert own.texts is not None
+    terms = {"image_text": class_contrast(own.images, own.texts, classes, scale)}
+    if other_images is not None:
+        same = (classes[:, None] == classes[None]) & ~torch.eye(len(classes), dtype=torch.bool)
+        terms["image_image"] = infonce(own.images, other_images, scale, same)
+    if other_texts is not None:
+        terms["text_text"] = infonce(own.texts, other_texts, scale)
+    return terms
