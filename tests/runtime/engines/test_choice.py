@@ -32,6 +32,8 @@ def bundle(*names: str) -> Any:
         (("int8.x86", "int8.arm", "fp32", "int8.tensorrt"), "int8.tensorrt"),
         (("int8.x86", "fp32"), "fp32"),
         (("fp16", "fp16.tensorrt"), "fp16.tensorrt"),
+        (("fp8.tensorrt", "fp32"), "fp32"),  # an older GPU has no FP8
+        (("fp8.tensorrt",), "fp8.tensorrt"),
     ],
 )
 def test_what_a_gpu_takes_by_itself(backend: str, names: tuple[str, ...], expected: str) -> None:
