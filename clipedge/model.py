@@ -255,7 +255,7 @@ def choose_variant(bundle: Bundle, tower: TowerName, name: str | None, backend: 
     if not variants:
         raise BundleError(f"{bundle.folder} has no {tower} tower; export it again with one, or use a prompt bank")
     here = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}.get(platform.machine().lower())
-    device, order = f"this processor ({platform.machine()})", ("int8", "fp32", "fp16")
+    device, order = f"this processor ({platform.machine()})", ("int8", "fp32", "fp16", "fp8")
     if backend in GPU_BACKENDS:
         here, device, order = "tensorrt", f"the backend {backend}", ("fp16", "int8", "fp32", "fp8")
     fitting = sorted(
@@ -268,7 +268,11 @@ def choose_variant(bundle: Bundle, tower: TowerName, name: str | None, backend: 
         raise UsageError(
             f"{bundle.folder} has no {tower} tower {name or f'for {device}'}; "
             f"there are: {', '.join(map(variant_name, variants))}; "
-            + ("name one of them" if name else f"export with --target {here}, or name one with variant=")
+            + (
+                "name one of them"
+                if name
+                else f"export with --target {here}, or name one: --variant, in Python variant="
+            )
             + (TENSORRT_HINT if any(variant.target == "tensorrt" for variant in variants) else "")
         )
     return fitting[0]

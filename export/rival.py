@@ -35,7 +35,7 @@ def check_quantizer(quantizer: str, variants: Sequence[tuple[Precision, Target]]
             "tensorrt, or export in int8"
         )
     if quantizer == "modelopt" and (dense or {target for _, target in quantized} != {"tensorrt"}):
-        found = " and ".join(f"{kind.upper()} for {target}" for kind, target in quantized) or "INT8 for nothing"
+        found = " and ".join(f"{kind.upper()} for {target}" for kind, target in quantized) or "nothing to quantize"
         raise UsageError(
             "--quantizer modelopt is for --precision int8 or fp8 --target tensorrt, without --dense; found "
             f"{'--dense' if dense else found}. Export the rest to a folder of its own"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,12 @@ def test_a_call_that_cannot_be_parsed(fails: Fails, arguments: list[str], messag
     line = fails(2, *arguments)
     assert message in line
     assert "--help` shows how" in line
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert (end.value.code, capsys.readouterr().out) == (0, f"clipedge {version('clipedge')}\n")
 
 
 @pytest.mark.parametrize("verb", ["", "classify", "eval", "explain", "inspect", "export"])
@@ -157,6 +164,7 @@ def test_a_bundle_that_is_none_or_was_altered(
         (["--backend", "tpu"], "unknown backend 'tpu'; there are: onnxruntime"),
         (["--variant", "fp8"], "no image tower fp8; there are: int8.x86"),
         (["--threads", "0"], "threads is 0; it has to be 1 or more"),
+        (["--top", "0"], "--top is how many labels to show: expected 1 or more, found 0"),
         (["--bank", "pets"], "no prompt bank 'pets'; there are: default"),
         (["--bank", "default", "--labels", "a,b"], "give one"),
         (["--template", "a {}"], "--template needs --labels"),

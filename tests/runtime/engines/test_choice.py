@@ -48,6 +48,11 @@ def test_a_processor_takes_nothing_that_was_made_for_a_gpu(backend: str | None) 
 
 
 @pytest.mark.parametrize("backend", [None, *BACKENDS])
+def test_fp8_for_any_device_is_not_made_but_could_be_written(backend: str | None) -> None:
+    assert variant_name(choose_variant(bundle("fp8", "fp16"), "image", None, backend)) == "fp16"
+
+
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
 def test_a_processor_takes_float16_last_which_it_would_only_widen(backend: str | None) -> None:
     assert variant_name(choose_variant(bundle("fp16", "fp32"), "image", None, backend)) == "fp32"
     assert variant_name(choose_variant(bundle("fp16"), "image", None, backend)) == "fp16"
