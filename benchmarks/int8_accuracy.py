@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the processes that render scenes take neither torch nor onn
     from onnx import ModelProto
 
     from clipedge.export.convert import SourceTower
+    from clipedge.export.proof import Encoder
 
 FACTORS = (10, 50, 300)
 # For the twins and for min-max: as many calibrate as do for the demonstration model, and half as many prove.
@@ -95,9 +96,14 @@ def minmax_pair(
 
 
 def written_side(
-    checkpoint: Path | None, pictures: Path, folder: Path, write: Callable[[SourceTower, ModelProto], manifest.Variant]
+    checkpoint: Path | None,
+    pictures: Path,
+    folder: Path,
+    write: Callable[[SourceTower, ModelProto], manifest.Variant],
+    opener: Callable[[Path], Encoder] | None = None,
 ) -> Side:
-    """Both towers of a checkpoint as ``write`` puts their float graphs into ``folder``, on ONNX Runtime."""
+    """Both towers of a checkpoint as ``write`` puts their float graphs into ``folder``; ``opener``: what computes them,
+    in place of ONNX Runtime."""
     from clipedge.backends import open_engine
     from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
     from clipedge.export.convert import float_graph
@@ -114,7 +120,8 @@ def written_side(
     engines = {}
     for tower in (image_source(loaded, *streams), text_source(texts, material)):
         variant = write(tower, float_graph(tower, folder))
-        engines[tower.name] = open_engine(folder / variant.files[0].path, variant, "onnxruntime")
+        path = folder / variant.files[0].path
+        engines[tower.name] = opener(path) if opener else open_engine(path, variant, "onnxruntime")
     return Side(engines["image"], label_embeds(partial(texts.encode_with, engines["text"])))
 
 

@@ -2,12 +2,12 @@
 
     python benchmarks/tensorrt_fp8.py --modelopt PYTHON [--scenes 2000]
 
-As tensorrt_int8.py, with the demonstration model and its largest outlier twin: FP8 by NVIDIA's Model Optimizer
-(``--precision fp8``), INT8 by it and by our own quantizer, and fp16, which is computed in real half precision by onnx's
-reference evaluator. The others are computed by ONNX Runtime on the CPU, which rounds to FP8 as the standard says and
-multiplies in float32. That shows what the rounding costs, and nothing of TensorRT's own kernels or speed. What Model
-Optimizer makes is measured whether or not it would pass the export's gate. Writes results/tensorrt_fp8.md and .json
-beside this file, and prints the former.
+The demonstration model in FP8 by NVIDIA's Model Optimizer (``--precision fp8``), in INT8 by it and by our own
+quantizer, and in fp16; and its largest outlier twin as Model Optimizer makes both. All are made of the same float
+graphs and calibrated on the same 128 scenes. fp16 is computed in real half precision by onnx's reference evaluator,
+the others by ONNX Runtime on the CPU, which rounds to FP8 as the standard says and multiplies in float32. That shows
+what the rounding costs, and nothing of TensorRT's own kernels or speed. Nothing went through the export's gate, and
+no layer was left in float for it. Writes results/tensorrt_fp8.md and .json beside this file, and prints the former.
 """
 
 from __future__ import annotations
@@ -15,33 +15,61 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from int8_accuracy import CALIBRATION_FOLDER, DEMO, FACTORS, exported_pair, markdown, source_side
+from int8_accuracy import DEMO, FACTORS, markdown, source_side, written_side
 from machine import describe_machine
-from pairs import SIZE, Pair, Row, Side, Target, document_of, drop_of, label_embeds, measure
+from pairs import SIZE, Pair, Row, Side, Target, document_of, drop_of, measure
 from publish import publish
 from tensorrt_int8 import modelopt_pair
 
-from clipedge.calibration.scenes import CLASS_NAMES, TEMPLATES, write_folder
+from clipedge import manifest
+from clipedge.calibration.scenes import write_folder
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from clipedge.export.convert import SourceTower
+
+CALIBRATION_FOLDER = 192  # of which two thirds calibrate
 FP8, INT8, OURS, HALF = "FP8, Model Optimizer", "INT8, Model Optimizer", "INT8, ClipEdge", "fp16, ClipEdge"
 MAX_DROP, MIN_MEDIAN, MIN_P1 = 1.0, 0.985, 0.95  # the export's own gate
 TITLE = "# What FP8 for TensorRT costs in accuracy"
 
 
-def half_pair(name: str, checkpoint: Path | None, source: Side, pictures: Path, output: Path) -> Pair:
-    """What the public export makes of a checkpoint in fp16, computed in half precision."""
+def half_pair(name: str, checkpoint: Path | None, source: Side, pictures: Path, folder: Path) -> Pair:
+    """In half precision, as ``--precision fp16`` writes it, and computed in it."""
     import onnx
 
-    import clipedge
+    from clipedge.calibration.half.convert import to_half
     from clipedge.calibration.half.evaluate import HalfEvaluator
-    from clipedge.export import export
+    from clipedge.calibration.half.magnitudes import magnitudes
+    from clipedge.calibration.half.pixels import scaled_pixels
+    from clipedge.calibration.half.plan import operations_in_float32
+    from clipedge.export.convert import save_variant
 
-    options = {"calibration_data": pictures, "labels": CLASS_NAMES, "templates": TEMPLATES}
-    export(checkpoint, output, precision="fp16", target="tensorrt", **({} if checkpoint is None else options))
-    image, text = (HalfEvaluator(onnx.load(output / f"{tower}.fp16.onnx")) for tower in ("image", "text"))
-    tokenizer = clipedge.load(output, backend="onnxruntime", variant="fp16").tokenizer
-    return Pair(name, HALF, source, Side(image, label_embeds(lambda texts: text(tokenizer(texts)))), 0, 0)
+    def write(tower: SourceTower, graph: ModelProto) -> manifest.Variant:
+        scaled = scaled_pixels(graph, tower.pixel_mean)
+        kept = operations_in_float32(tower.name, scaled, magnitudes(scaled, tower.calibration))
+        model = to_half(scaled, [item.operation for item in kept])
+        return save_variant(tower, model, folder / f"{tower.name}.fp16.onnx", "fp16", "any")
+
+    side = written_side(checkpoint, pictures, folder, write, lambda path: HalfEvaluator(onnx.load(path)))
+    return Pair(name, HALF, source, side, 0, 0)
+
+
+def own_pair(name: str, checkpoint: Path | None, source: Side, pictures: Path, folder: Path) -> Pair:
+    """Our own INT8 for TensorRT, all layers quantized."""
+    from clipedge.calibration.calibrate import calibrate, observe_layers
+    from clipedge.calibration.rounding import SCHEMES
+    from clipedge.export.convert import write_variant
+
+    def write(tower: SourceTower, graph: ModelProto) -> manifest.Variant:
+        observed = observe_layers(graph, tower.calibration, tower.weigh)
+        calibration = calibrate(graph, observed, SCHEMES["tensorrt"])
+        return write_variant(tower, graph, folder, "int8", "tensorrt", calibration)
+
+    return Pair(name, OURS, source, written_side(checkpoint, pictures, folder, write), 0, 0)
 
 
 def make_pairs(scratch: Path, python: Path) -> list[Pair]:
@@ -51,17 +79,17 @@ def make_pairs(scratch: Path, python: Path) -> list[Pair]:
 
     pictures = scratch / "calibration"
     write_folder(pictures, "calibration", CALIBRATION_FOLDER, width=SIZE, height=SIZE, by_label=True)
-    twin = write_outlier_twin(DEMO_CHECKPOINT, scratch / "checkpoint", FACTORS[-1])
-    pairs = []
-    for place, (name, checkpoint) in enumerate(((DEMO, None), (f"outlier twin x {FACTORS[-1]}", twin))):
-        model = name, checkpoint, source_side(checkpoint), pictures
-        pairs += [
-            half_pair(*model, scratch / f"half-{place}"),
-            exported_pair(*model, scratch / f"own-{place}", "tensorrt", OURS),
-            modelopt_pair(*model, scratch / f"int8-{place}", python, "int8", INT8),
-            modelopt_pair(*model, scratch / f"fp8-{place}", python, "fp8", FP8),
-        ]
-    return pairs
+    demo = DEMO, None, source_side(None), pictures
+    checkpoint = write_outlier_twin(DEMO_CHECKPOINT, scratch / "checkpoint", FACTORS[-1])
+    twin = f"outlier twin x {FACTORS[-1]}", checkpoint, source_side(checkpoint), pictures
+    return [
+        half_pair(*demo, scratch / "half"),
+        own_pair(*demo, scratch / "own"),
+        modelopt_pair(*demo, scratch / "int8", python, "int8", INT8),
+        modelopt_pair(*demo, scratch / "fp8", python, "fp8", FP8),
+        modelopt_pair(*twin, scratch / "twin-int8", python, "int8", INT8),
+        modelopt_pair(*twin, scratch / "twin-fp8", python, "fp8", FP8),
+    ]
 
 
 def judge(rows: list[Row]) -> list[Target]:
@@ -91,7 +119,7 @@ def main() -> None:
     notes = [
         "",
         "Graphs for TensorRT, computed on the CPU, fp16 in real half precision by onnx's reference evaluator: TensorRT",
-        "itself has not run. What Model Optimizer made went through no gate.",
+        "itself has not run. Nothing went through the export's gate.",
     ]
     page = markdown(rows, targets, arguments.scenes, machine, TITLE, "exported") + "\n".join(notes) + "\n"
     publish("tensorrt_fp8", document_of(rows, targets, arguments.scenes, machine), page)
