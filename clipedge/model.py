@@ -268,11 +268,7 @@ def choose_variant(bundle: Bundle, tower: TowerName, name: str | None, backend: 
         raise UsageError(
             f"{bundle.folder} has no {tower} tower {name or f'for {device}'}; "
             f"there are: {', '.join(map(variant_name, variants))}; "
-            + (
-                "name one of them"
-                if name
-                else f"export with --target {here}, or name one: --variant, in Python variant="
-            )
+            + ("name one of them" if name else f"export with --target {here}, or name one with --variant")
             + (TENSORRT_HINT if any(variant.target == "tensorrt" for variant in variants) else "")
         )
     return fitting[0]
