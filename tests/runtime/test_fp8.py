@@ -12,6 +12,8 @@ from onnx.reference import ReferenceEvaluator
 
 from clipedge.backends import EngineOptions
 from clipedge.backends.onnxruntime import OnnxRuntimeEngine
+from clipedge.backends.openvino import OpenVinoEngine
+from clipedge.errors import BackendError
 from clipedge.manifest import FileEntry, TensorSpec, Variant
 
 SPECS = (TensorSpec("pixels", "uint8", ("batch", 4, 4, 3)),), (TensorSpec("image_embeds", "float32", ("batch", 16)),)
@@ -63,3 +65,8 @@ def test_onnx_runtime_rounds_as_the_reference_does(tmp_path: Path, batch: int) -
     (expected,) = ReferenceEvaluator(model).run(None, {"pixels": pixels})
     np.testing.assert_allclose(engine(pixels), expected, rtol=1e-5, atol=1e-3)
     assert np.abs(expected).max() > 100, "far above the tolerance"
+
+
+def test_openvino_is_not_asked(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=r"does not compute FP8 as the standard says .*: take onnxruntime"):
+        OpenVinoEngine(tmp_path / "image.fp8.tensorrt.onnx", VARIANT, EngineOptions())
