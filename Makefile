@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement bindings bindings-dependencies bindings-fuzz bench-bindings bench-distillation bench-finetune
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement bindings bindings-dependencies bindings-fuzz bench-bindings bench-distillation bench-finetune bench-fp8
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -56,6 +56,9 @@ bench-families: $(VENV)/.test  ## the same for a small ResNet and SigLIP, traine
 
 bench-tensorrt: $(VENV)/.test $(ORIGIN)/.installed  ## INT8 for TensorRT, ours and modelopt's: results/tensorrt_int8.md, .json
 	$(BIN)/python benchmarks/tensorrt_int8.py --modelopt $(ORIGIN)/bin/python
+
+bench-fp8: $(VENV)/.test $(ORIGIN)/.installed  ## FP8 for TensorRT beside fp16 and INT8: results/tensorrt_fp8.md, .json
+	$(BIN)/python benchmarks/tensorrt_fp8.py --modelopt $(ORIGIN)/bin/python
 
 bench-export: $(VENV)/.test  ## time and memory of an INT8 export: benchmarks/results/export_cost.md, .json
 	$(BIN)/python benchmarks/export_cost.py

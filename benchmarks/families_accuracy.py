@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from int8_accuracy import CALIBRATION_FOLDER, SIZE, Pair, Row, Side, Target, measure
+from int8_accuracy import CALIBRATION_FOLDER
 from layout import BUILD
 from machine import describe_machine
+from pairs import SIZE, Pair, Row, Side, Target, cells, document_of, drop_of, measure
 from publish import publish, target_lines
 from small_resnet import small_resnet
 from small_siglip import small_siglip
@@ -113,9 +114,8 @@ def judge(rows: list[Row]) -> list[Target]:
     """The acceptance, and that it says something."""
     targets = []
     for row in rows:
-        low, high = row.drop_interval
-        drop = f"{row.drop_points:+.2f} points [{low:+.2f}, {high:+.2f}]"
-        targets.append(Target(f"{row.model}: drops at most {MAX_DROP:g} point", drop, row.drop_points <= MAX_DROP))
+        text = f"{row.model}: drops at most {MAX_DROP:g} point"
+        targets.append(Target(text, drop_of(row, " points"), row.drop_points <= MAX_DROP))
         text = f"{row.model}: knows the scenes (at least {MIN_ACCURACY:g} %)"
         targets.append(Target(text, f"{row.source_accuracy:.2f} %", row.source_accuracy >= MIN_ACCURACY))
     return targets
@@ -135,7 +135,7 @@ def markdown(
         "| model | fp32, % | INT8, % | drop, points | same answer, % | median centred cosine | 1st percentile "
         "| layers in float |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
-        *map(_cells, rows),
+        *(f"| {row.model} {cells(row)}" for row in rows),
         "",
         *target_lines(map(asdict, targets)),
         "",
@@ -147,15 +147,6 @@ def markdown(
         "of the demonstration checkpoint, everything else at random.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _cells(row: Row) -> str:
-    low, high = row.drop_interval
-    return (
-        f"| {row.model} | {row.source_accuracy:.2f} | {row.int8_accuracy:.2f} "
-        f"| {row.drop_points:+.2f} [{low:+.2f}, {high:+.2f}] | {row.agreement:.2f} "
-        f"| {row.median_centred_cosine:.4f} | {row.p1_centred_cosine:.4f} | {row.in_float} of {row.layers} |"
-    )
 
 
 def _training_cells(row: Row, training: Training) -> str:
@@ -178,13 +169,8 @@ def main() -> None:
         rows = measure(exported_pairs(args.work, Path(scratch)), args.scenes)
     targets, machine = judge(rows), describe_machine()
     page = markdown(rows, trainings, targets, args.scenes, machine)
-    document = {
-        "machine": machine,
-        "scenes": args.scenes,
-        "rows": [asdict(row) for row in rows],
-        "trainings": {name: asdict(training) for name, training in trainings.items()},
-        "targets": [asdict(item) for item in targets],
-    }
+    document = document_of(rows, targets, args.scenes, machine)
+    document["trainings"] = {name: asdict(training) for name, training in trainings.items()}
     publish("families_accuracy", document, page)
     sys.exit(0 if all(item.met for item in targets) else 1)
 

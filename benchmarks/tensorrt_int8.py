@@ -16,7 +16,6 @@ import argparse
 import os
 import subprocess
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,18 +25,15 @@ from int8_accuracy import (
     DEMO,
     FACTORS,
     MINMAX,
-    SIZE,
-    Pair,
-    Side,
     exported_pair,
     judge,
     markdown,
-    measure,
     minmax_pair,
     source_side,
     written_side,
 )
 from machine import describe_machine
+from pairs import SIZE, Pair, Side, document_of, measure
 from publish import publish
 
 from clipedge import manifest
@@ -54,7 +50,16 @@ ATTENTION, MODELOPT = "ClipEdge, INT8 attention", "Model Optimizer"
 TITLE = "# What INT8 for TensorRT costs in accuracy"
 
 
-def modelopt_pair(name: str, checkpoint: Path | None, source: Side, pictures: Path, folder: Path, python: Path) -> Pair:
+def modelopt_pair(
+    name: str,
+    checkpoint: Path | None,
+    source: Side,
+    pictures: Path,
+    folder: Path,
+    python: Path,
+    precision: manifest.Precision = "int8",
+    method: str = MODELOPT,
+) -> Pair:
     """What Model Optimizer makes of the same float graphs."""
     import onnx
 
@@ -66,11 +71,11 @@ def modelopt_pair(name: str, checkpoint: Path | None, source: Side, pictures: Pa
         save_model(graph, files[0])
         np.save(files[1], np.concatenate(list(tower.calibration)))
         worker = Path(__file__).with_name("modelopt_worker.py")
-        subprocess.run([str(python), str(worker), *map(str, files)], check=True, env=ORIGIN)
-        return save_variant(tower, onnx.load(files[2]), folder / f"{tower.name}.onnx", "int8", "tensorrt")
+        subprocess.run([str(python), str(worker), *map(str, files), precision], check=True, env=ORIGIN)
+        return save_variant(tower, onnx.load(files[2]), folder / f"{tower.name}.onnx", precision, "tensorrt")
 
     exported = written_side(checkpoint, pictures, folder, write)
-    return Pair(name, MODELOPT, source, exported, 0, 0)
+    return Pair(name, method, source, exported, 0, 0)
 
 
 def make_pairs(scratch: Path, python: Path) -> list[Pair]:
@@ -111,13 +116,7 @@ def main() -> None:
         "made went through no gate.",
     ]
     page = markdown(rows, targets, arguments.scenes, machine, TITLE) + "\n".join(notes) + "\n"
-    document = {
-        "machine": machine,
-        "scenes": arguments.scenes,
-        "rows": [asdict(row) for row in rows],
-        "targets": [asdict(item) for item in targets],
-    }
-    publish("tensorrt_int8", document, page)
+    publish("tensorrt_int8", document_of(rows, targets, arguments.scenes, machine), page)
 
 
 if __name__ == "__main__":

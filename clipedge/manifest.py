@@ -30,7 +30,7 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "fp8"]
 Target = Literal["x86", "arm", "tensorrt", "any"]
 TowerName = Literal["image", "text", "dense"]
 # Pixels a side, numbers in an embedding, tokens: no model goes beyond, and a hostile manifest would fill the memory.

@@ -243,7 +243,8 @@ def choose_variant(bundle: Bundle, tower: TowerName, name: str | None, backend: 
     """The variant called ``name``, or the best one made for what ``backend`` runs on, else for any device.
 
     On a CPU that is int8, and float16 comes last, which is widened there; on a GPU float16 goes before int8, which is
-    often no faster. Raises UsageError if there is none such, BundleError if the bundle lacks the tower.
+    often no faster, and FP8 comes last, which not every GPU has. Raises UsageError if there is none such, BundleError
+    if the bundle lacks the tower.
     """
     variants = [variant for variant in bundle.manifest.variants if variant.tower == tower]
     if not variants and tower == "dense":
@@ -254,9 +255,9 @@ def choose_variant(bundle: Bundle, tower: TowerName, name: str | None, backend: 
     if not variants:
         raise BundleError(f"{bundle.folder} has no {tower} tower; export it again with one, or use a prompt bank")
     here = {"x86_64": "x86", "amd64": "x86", "aarch64": "arm", "arm64": "arm"}.get(platform.machine().lower())
-    device, order = f"this processor ({platform.machine()})", ("int8", "fp32", "fp16")
+    device, order = f"this processor ({platform.machine()})", ("int8", "fp32", "fp16", "fp8")
     if backend in GPU_BACKENDS:
-        here, device, order = "tensorrt", f"the backend {backend}", ("fp16", "int8", "fp32")
+        here, device, order = "tensorrt", f"the backend {backend}", ("fp16", "int8", "fp32", "fp8")
     fitting = sorted(
         (variant for variant in variants if variant.target in (here, "any")),
         key=lambda variant: (order.index(variant.precision), variant.target == "any"),
@@ -267,7 +268,7 @@ def choose_variant(bundle: Bundle, tower: TowerName, name: str | None, backend: 
         raise UsageError(
             f"{bundle.folder} has no {tower} tower {name or f'for {device}'}; "
             f"there are: {', '.join(map(variant_name, variants))}; "
-            + ("name one of them" if name else f"export with --target {here}, or name one with variant=")
+            + ("name one of them" if name else f"export with --target {here}, or name one with --variant")
             + (TENSORRT_HINT if any(variant.target == "tensorrt" for variant in variants) else "")
         )
     return fitting[0]

@@ -46,7 +46,7 @@ Layout = Literal["bundle", "huggingface"]
 LAYOUTS: tuple[Layout, ...] = ("bundle", "huggingface")
 
 GRAPHS: dict[TowerName, str] = {"image": "vision_model", "text": "text_model"}
-SUFFIXES: dict[Precision, str] = {"fp32": "", "fp16": "_fp16", "int8": "_quantized"}
+SUFFIXES: dict[Precision, str] = {"fp32": "", "fp16": "_fp16", "int8": "_quantized"}  # FP8 is for TensorRT alone
 # What a folder of transformers has beside its weights.
 CARRIED = (
     "config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json",

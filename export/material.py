@@ -49,13 +49,13 @@ def gather_material(
 ) -> Material:
     """Decide on pictures and prompts: the user's own where given, scenes where they prove something.
 
-    Raises UsageError for INT8 without calibration pictures (except for the demonstration checkpoint), and for
+    Raises UsageError for INT8 or FP8 without calibration pictures (except for the demonstration checkpoint), and for
     folders and labels that cannot be used.
     """
     is_demo = Path(checkpoint.source.model).resolve() == DEMO_CHECKPOINT.resolve()
-    if calibration_data is None and precision == "int8" and not is_demo:
+    if calibration_data is None and precision in ("int8", "fp8") and not is_demo:
         raise UsageError(
-            "INT8 needs calibration pictures of the kind the camera will see, and none were given: add "
+            f"{precision.upper()} needs calibration pictures of the kind the camera will see, and none were given: add "
             f"--calibration-data FOLDER (some hundreds). Rendered scenes prove nothing for this model; "
             f"--calibration-data {SCENES} insists on them"
         )

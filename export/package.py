@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,18 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 import clipedge
-from clipedge.bundle import file_entry, open_bundle
+from clipedge.bundle import MANIFEST_NAME, file_entry, open_bundle
 from clipedge.errors import ClipEdgeError
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.checkpoints.licenses import find_license
+from clipedge.export.proof import variant_proof
 from clipedge.export.report import Report, report_lines
-from clipedge.export.variants import PreparedTower
+from clipedge.export.variants import PreparedTower, ProvenVariant
 from clipedge.manifest import SCHEMA_VERSION, Manifest, Provenance, Variant
 from clipedge.prompts.bank import PromptBank
 from clipedge.selftest import GOLDEN_NAME, TENSORS
 
-__all__ = ["TOKENIZER_NAME", "carry_banks", "make_manifest", "write_goldens", "write_model_card"]
+__all__ = ["TOKENIZER_NAME", "carry_banks", "make_manifest", "write_goldens", "write_manifest", "write_model_card"]
 
 TOKENIZER_NAME = "tokenizer.json"
 
@@ -67,6 +69,27 @@ def make_manifest(
             tools=tools,
         ),
     )
+
+
+def write_manifest(
+    folder: Path,
+    checkpoint: Checkpoint,
+    proven: Sequence[ProvenVariant],
+    calibration_sha256: str | None,
+) -> Manifest:
+    """Write the manifest of the files that now lie in ``folder``, with each variant's proof."""
+    variants = tuple(
+        dataclasses.replace(tower.variant, proof=variant_proof(judged.engine, judged.sides, judged.parity))
+        for variant in proven
+        for tower in variant.towers.values()
+        for judged in [tower.half or tower]  # what half precision gives, no CPU engine shows
+    )
+    manifest = make_manifest(folder, checkpoint, variants, calibration_sha256)
+    if any(variant.quantizer == "modelopt" for variant in proven):
+        tools = manifest.provenance.tools | {"nvidia-modelopt": version("nvidia-modelopt")}
+        manifest = dataclasses.replace(manifest, provenance=dataclasses.replace(manifest.provenance, tools=tools))
+    (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest
 
 
 def carry_banks(old: Path, new: Path, space_id: str) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from clipedge.bundle import MANIFEST_NAME, replacing_folder
+from clipedge.bundle import replacing_folder
 from clipedge.errors import GateError, UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, ModelSource, load_checkpoint
 from clipedge.export.checkpoints.licenses import find_license
@@ -19,26 +17,31 @@ from clipedge.export.choice import Choice
 from clipedge.export.dense import check_dense, prepare_dense, prove_dense
 from clipedge.export.fastest import AUTO, auto_precisions, check_auto, choose_fastest, drop_files
 from clipedge.export.half import prove_half
-from clipedge.export.html import report_html
 from clipedge.export.layout import Layout, check_layout, to_huggingface
 from clipedge.export.material import Material, gather_material
-from clipedge.export.package import TOKENIZER_NAME, carry_banks, make_manifest, write_goldens, write_model_card
-from clipedge.export.proof import latencies, tower_report, variant_proof
+from clipedge.export.package import (
+    TOKENIZER_NAME,
+    carry_banks,
+    make_manifest,
+    write_goldens,
+    write_manifest,
+    write_model_card,
+)
 from clipedge.export.ranges import Calibrations, check_int8_attention
-from clipedge.export.report import Beside, Report
-from clipedge.export.rival import Quantizer, check_quantizer, prove_rival
+from clipedge.export.report import Report
+from clipedge.export.rival import Quantizer, check_quantizer, prove_modelopt, prove_rival
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.sources import image_source, text_source
 from clipedge.export.streams import PixelStream
-from clipedge.export.variants import Answers, PreparedTower, ProvenTower, ProvenVariant, prepare, prove_variant
+from clipedge.export.summary import summarize, write_reports
+from clipedge.export.variants import Answers, PreparedTower, ProvenVariant, prepare, prove_variant
 from clipedge.export.verify import GATE
-from clipedge.manifest import Manifest, Precision, Target
-from clipedge.model import variant_name
+from clipedge.manifest import Precision, Target
 from clipedge.prompts.bank import build_bank
 
 __all__ = ["PRECISIONS", "TARGETS", "export"]
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "fp8")
 TARGETS: tuple[Target, ...] = ("x86", "arm", "tensorrt")
 Wanted: TypeAlias = Precision | Literal["auto"]
 MIN_PROOF = 2  # a mean has to be subtracted, and something has to be left
@@ -83,8 +86,9 @@ def export(
     "huggingface" writes a folder in the hub's conventions instead of a bundle (``clipedge.export.layout``).
     ``dense``: each variant also gets a graph of the pictures' patches, which heatmaps are made of
     (``clipedge.export.dense``). ``quantizer`` "modelopt" has NVIDIA's Model Optimizer quantize for TensorRT, and shows
-    our own quantizer's proof beside its one (``clipedge.export.rival``). ``int8_attention``: for TensorRT the products
-    of attention are in INT8, too, which fewer models bear; whether that is faster only the GPU tells.
+    our own quantizer's proof beside its one; FP8 it alone makes (``clipedge.export.rival``). ``int8_attention``: for
+    TensorRT the products of attention are in INT8, too, which fewer models bear; whether that is faster only the GPU
+    tells.
 
     An export that fails leaves nothing behind: what was at ``output`` stays. Raises GateError (which holds the
     report) if the exported model stays below the gate, BackendError if a graph breaks TensorRT's rules (``target``
@@ -106,10 +110,8 @@ def export(
         _warn_of_restrictions(checkpoint)
         if dense:
             check_dense(checkpoint, layout)
-        needs_calibration = any(kind == "int8" for kind, _ in wanted)
-        material = gather_material(
-            checkpoint, "int8" if needs_calibration else "fp32", calibration_data, labels, templates
-        )
+        calibrated = next((kind for kind, _ in wanted if kind in ("int8", "fp8")), "fp32")
+        material = gather_material(checkpoint, calibrated, calibration_data, labels, templates)
         _check_drop(max_drop, material, len(material.proof))
         gate = GATE if max_drop is None else dataclasses.replace(GATE, max_drop_points=max_drop)
         pictures = PixelStream(material.calibration, checkpoint.preprocessing, "calibrating the image tower")
@@ -129,12 +131,14 @@ def export(
         proven = [
             prove_half(towers, folder, place, calibrations, answers, gate)
             if kind == "fp16"
+            else prove_modelopt(kind, towers, folder, calibrations, answers, gate)
+            if kind == "fp8"
             else prove_variant(towers, folder, kind, place, calibrations, answers, gate)
             for kind, place in wanted
         ]
         if quantizer == "modelopt":
             proven = [
-                prove_rival(found, towers, folder, answers, gate) if kind == "int8" else found
+                prove_rival(found, towers, folder, calibrations, answers, gate) if kind == "int8" else found
                 for (kind, _), found in zip(wanted, proven, strict=True)
             ]
         for tower in patches.values():
@@ -142,13 +146,13 @@ def export(
         choice = None
         if AUTO in precision and any(not found.failures for found in proven):
             proven, choice = _keep_fastest(folder, checkpoint, proven, calibrations.sha256)
-        manifest = _write_manifest(folder, checkpoint, proven, calibrations.sha256)
+        manifest = write_manifest(folder, checkpoint, proven, calibrations.sha256)
         carry_banks(Path(output), folder, manifest.space_id)
-        report = _reports(folder, checkpoint, manifest, towers | patches, proven, calibrations, proof)
+        report = summarize(folder, checkpoint, manifest, towers | patches, proven, calibrations, proof)
         report = dataclasses.replace(report, choice=choice)
         if not report.passed:
             raise GateError("; ".join(report.all_failures), report)
-        _write_reports(folder, report)
+        write_reports(folder, report)
         write_model_card(folder, Path(output).name, manifest, report)
         if layout == "huggingface":
             to_huggingface(folder, Path(output).name, checkpoint, manifest, report)
@@ -168,7 +172,7 @@ def _keep_fastest(
     folder: Path, checkpoint: Checkpoint, proven: Sequence[ProvenVariant], calibration_sha256: str | None
 ) -> tuple[list[ProvenVariant], Choice]:
     """The fastest of the variants that passed; the files of the others are deleted."""
-    _write_manifest(folder, checkpoint, [found for found in proven if not found.failures], calibration_sha256)
+    write_manifest(folder, checkpoint, [found for found in proven if not found.failures], calibration_sha256)
     fastest, choice = choose_fastest(folder, proven)
     drop_files(folder, fastest, proven)
     return [fastest], choice
@@ -188,7 +192,7 @@ def _wanted_variants(
             if name not in choices:
                 raise UsageError(f"unknown {what} {name!r}; there are: {', '.join(choices)}")
     strictest = "tensorrt" if "tensorrt" in targets else targets[0]
-    return [(kind, place) for kind in precisions for place in (targets if kind == "int8" else [strictest])]
+    return [(kind, place) for kind in precisions for place in (targets if kind in ("int8", "fp8") else [strictest])]
 
 
 def _check_drop(max_drop: float | None, material: Material, pictures: int) -> None:
@@ -230,89 +234,3 @@ def _answers(
             lambda prompts: texts.encode_with(encoder, prompts), facts, material.labels, material.templates
         ),
     )
-
-
-def _write_manifest(
-    folder: Path,
-    checkpoint: Checkpoint,
-    proven: Sequence[ProvenVariant],
-    calibration_sha256: str | None,
-) -> Manifest:
-    variants = tuple(
-        dataclasses.replace(tower.variant, proof=variant_proof(judged.engine, judged.sides, judged.parity))
-        for variant in proven
-        for tower in variant.towers.values()
-        for judged in [tower.half or tower]  # what half precision gives, no CPU engine shows
-    )
-    manifest = make_manifest(folder, checkpoint, variants, calibration_sha256)
-    if any(variant.beside for variant in proven):
-        tools = manifest.provenance.tools | {"nvidia-modelopt": version("nvidia-modelopt")}
-        manifest = dataclasses.replace(manifest, provenance=dataclasses.replace(manifest.provenance, tools=tools))
-    (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
-    return manifest
-
-
-def _reports(
-    folder: Path,
-    checkpoint: Checkpoint,
-    manifest: Manifest,
-    towers: dict[str, PreparedTower],
-    proven: Sequence[ProvenVariant],
-    calibrations: Calibrations,
-    proof: PixelStream,
-) -> Report:
-    """The report of the first variant, with those of the others in ``also``."""
-    before = latencies("clipedge.export.source_latency", json.dumps(dataclasses.asdict(checkpoint.source)), *towers)
-    reports = []
-    for found in proven:
-        image = found.towers["image"]
-        after = latencies("clipedge.bench", str(folder), variant_name(image.variant), image.engine.name)
-        reports.append(
-            Report(
-                model=checkpoint.name,
-                precision=image.variant.precision,
-                target=image.variant.target,
-                engine=_engine(image),
-                calibration=None if image.variant.precision == "fp32" else calibrations.description,
-                proof=proof.description,
-                unreadable=(*calibrations.unreadable, *proof.unreadable),
-                towers={
-                    name: tower_report(
-                        towers[name].source.module,
-                        [folder / entry.path for entry in tower.variant.files],
-                        tower.parity,
-                        tower.half.parity if tower.half else None,
-                        before[name],
-                        after[name],
-                    )
-                    for name, tower in found.towers.items()
-                },
-                zero_shot=found.zero_shot,
-                failures=found.failures,
-                provenance=manifest.provenance,
-                layers=found.layers,
-                kept=found.kept,
-                quantizer="modelopt" if found.beside else "clipedge",
-                beside=_beside(found.beside) if found.beside else None,
-            )
-        )
-    return dataclasses.replace(reports[0], also=tuple(reports[1:]))
-
-
-def _engine(tower: ProvenTower) -> str:
-    """In what a tower was proven; of half precision also what the engine makes of it."""
-    engine = f"{tower.engine.name} {tower.engine.version}"
-    return f"{engine} ({tower.engine.arithmetic})" if tower.half else engine
-
-
-def _beside(ours: ProvenVariant) -> Beside:
-    parity = {name: tower.parity for name, tower in ours.towers.items()}
-    return Beside("clipedge", parity, ours.zero_shot, ours.failures)
-
-
-def _write_reports(folder: Path, report: Report) -> None:
-    for index, found in enumerate((report, *report.also)):
-        name = "report" if index == 0 else f"report.{found.variant_name}"
-        # Names of files come with whatever bytes they have.
-        (folder / f"{name}.json").write_text(found.to_json(), encoding="utf-8", errors="backslashreplace")
-        (folder / f"{name}.html").write_text(report_html(found), encoding="utf-8", errors="backslashreplace")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import onnx
 
 from clipedge.calibration.cache import CalibrationCache, load_cache, save_cache
@@ -76,18 +78,22 @@ class Calibrations:
         return self._found[key] if attention else replace(self._found[key], attention={})
 
     def magnitudes(self, source: SourceTower, graph: onnx.ModelProto) -> dict[str, float]:
-        """How large the tensors of a tower's float graph become on the calibration inputs.
+        """How large the tensors of a tower's float graph become on the calibration inputs. Raises as ``inputs``."""
+        return magnitudes(graph, self.inputs(source))
 
-        Raises UsageError if the cache was made on other pictures: one set has to stand for the whole export.
+    def inputs(self, source: SourceTower) -> Iterator[npt.NDArray[Any]]:
+        """A tower's calibration inputs themselves, batch by batch.
+
+        Raises UsageError, after the last, if the cache was made on other pictures: one set has to stand for the whole
+        export.
         """
         self._used = True
-        found = magnitudes(graph, source.calibration)
+        yield from source.calibration
         if self._cached_sha256 and self._pictures.sha256 not in (None, self._cached_sha256):
             raise UsageError(
-                f"{self._path} was made on other pictures than those given now, on which half precision is checked for "
-                "overflow; give it the same ones, or name another file"
+                f"{self._path} was made on other pictures than those given now, on which half precision is checked "
+                "and FP8 made; give it the same ones, or name another file"
             )
-        return found
 
     @property
     def sha256(self) -> str | None:

@@ -56,7 +56,7 @@ class Report:
     ``unreadable`` has a line for each calibration and proof picture that was left out, ``failures`` are the lines in
     which the export stays below the gate, ``layers`` are the quantizable layers in graph order, and ``kept`` is what
     half precision could not hold and left in float32. With another ``quantizer`` than our own, what ours would have
-    given is ``beside``. ``choice`` says how ``--precision auto`` came to this variant.
+    given is ``beside``, unless it makes no such graphs. ``choice`` says how ``--precision auto`` came to this variant.
     """
 
     model: str
@@ -114,6 +114,7 @@ def report_lines(report: Report) -> list[str]:
     """The report as a table for a terminal."""
     lines = [
         f"{report.model} -> {report.precision}, target {report.target}, proven in {report.engine}",
+        *(["  quantized by NVIDIA's Model Optimizer"] if report.quantizer == "modelopt" else []),
         *([f"  {report.calibration_verb} {report.calibration}"] if report.calibration else []),
         f"  proven on {report.proof}",
         *([f"  its licence restricts its use, {report.license}"] if report.license.restricts else []),

@@ -84,8 +84,8 @@ class ProvenTower:
 @dataclass(frozen=True, eq=False)
 class ProvenVariant:
     """``failures`` are the lines in which the variant stays below the gate; ``layers`` are empty for float and for
-    other quantizers than our own, which have what ours made ``beside`` them; ``kept`` is what half precision left in
-    float32.
+    another ``quantizer`` than our own, which has what ours made ``beside`` it, if that makes such variants; ``kept`` is
+    what half precision left in float32.
     """
 
     towers: dict[str, ProvenTower]
@@ -93,6 +93,7 @@ class ProvenVariant:
     failures: tuple[str, ...]
     layers: tuple[LayerProfile, ...] = ()
     kept: tuple[KeptOperation, ...] = ()
+    quantizer: str = "clipedge"
     beside: ProvenVariant | None = None
 
 

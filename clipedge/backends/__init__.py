@@ -22,6 +22,7 @@ __all__ = [
     "BACKENDS",
     "BATCH",
     "GPU_BACKENDS",
+    "NUMBERS",
     "Engine",
     "EngineOptions",
     "engine_facts",
@@ -31,6 +32,9 @@ __all__ = [
 
 BACKENDS = ("onnxruntime", "openvino")
 GPU_BACKENDS = ("tensorrt", "onnxruntime-tensorrt", "onnxruntime-cuda")
+
+# What the files of a precision hold, as ``Engine.arithmetic`` calls it.
+NUMBERS: dict[Precision, str] = {"fp32": "float32", "fp16": "float16", "int8": "int8", "fp8": "float8"}
 
 # Pictures (or texts) that go through an engine at once: enough to fill the cores, little enough memory for a board.
 # Engines that are compiled for a GPU are made for 1 to so many.
@@ -119,7 +123,7 @@ def engine_facts(engine: Engine) -> dict[str, str]:
 
 def describe_arithmetic(weights: Precision, arithmetic: str) -> str:
     """``Engine.arithmetic`` of a file with such weights whose linear layers are computed in such numbers."""
-    stored = {"fp32": "float32", "fp16": "float16", "int8": "int8"}[weights]
+    stored = NUMBERS[weights]
     return arithmetic if stored == arithmetic else f"{stored} weights, {arithmetic} arithmetic"
 
 

@@ -78,6 +78,10 @@ class OnnxRuntimeEngine:
         self.arithmetic = describe_arithmetic(variant.precision, provider.numbers(variant))
         check_available(provider)
         settings = session_options(options, variant.target)
+        if variant.precision == "fp8":
+            # ONNX Runtime 1.32's optimizer takes FP8 for integers: it drops a Relu in front of a QuantizeLinear, and
+            # gives other numbers than the standard's (tests/runtime/test_fp8.py). So the graph runs as it is written.
+            settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if provider is CPU:
             self._session = _session(path, settings, provider)
         else:

@@ -14,8 +14,8 @@ CUDA = Provider(
     "onnxruntime-cuda",
     "CUDAExecutionProvider",
     "cuda",
-    # It has no integer products for Quantize/Dequantize pairs: weights are dequantized.
-    lambda variant: {"fp32": "float32", "fp16": "float16", "int8": "float32"}[variant.precision],
+    # It has no products of 8 bits for Quantize/Dequantize pairs: weights are dequantized.
+    lambda variant: "float16" if variant.precision == "fp16" else "float32",
     "it needs an NVIDIA GPU (see `nvidia-smi`) and the CUDA and cuDNN that this ONNX Runtime was built for; "
     "install these, or use another backend",
     "libonnxruntime_providers_cuda.so",

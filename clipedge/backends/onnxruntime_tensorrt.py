@@ -12,10 +12,11 @@ from pathlib import Path
 
 import onnxruntime
 
-from clipedge.backends import BATCH, EngineOptions
+from clipedge.backends import BATCH, NUMBERS, EngineOptions
 from clipedge.backends.onnxruntime import OnnxRuntimeEngine, Provider, check_available
 from clipedge.engines import WORKSPACE_BYTES
 from clipedge.engines.cache import cached_entry, made_for
+from clipedge.errors import BackendError
 from clipedge.manifest import TensorSpec, Variant
 
 __all__ = ["TENSORRT", "open_compiled", "open_engine", "our_facts", "provider_options"]
@@ -24,7 +25,7 @@ TENSORRT = Provider(
     "onnxruntime-tensorrt",
     "TensorrtExecutionProvider",
     "tensorrt",
-    lambda variant: {"fp32": "float32", "fp16": "float16", "int8": "int8"}[variant.precision],
+    lambda variant: NUMBERS[variant.precision],
     "it needs an NVIDIA GPU (see `nvidia-smi`) and the CUDA and TensorRT that this ONNX Runtime was built for; "
     "install these, or use another backend",
     "libonnxruntime_providers_tensorrt.so",
@@ -39,7 +40,15 @@ def open_engine(path: Path, variant: Variant, options: EngineOptions) -> OnnxRun
 
 
 def open_compiled(path: Path, variant: Variant, options: EngineOptions, cache: Path) -> OnnxRuntimeEngine:
-    """A session with the engine in ``cache``, which is compiled into it if it is not there."""
+    """A session with the engine in ``cache``, which is compiled into it if it is not there.
+
+    Raises BackendError for FP8: the provider has options for float16, bfloat16 and int8, and none for FP8.
+    """
+    if variant.precision == "fp8":
+        raise BackendError(
+            f"ONNX Runtime's TensorRT provider does not compile FP8 (the {variant.tower} tower): take the backend "
+            "tensorrt, or another variant"
+        )
     return OnnxRuntimeEngine(path, variant, options, replace(TENSORRT, options=provider_options(variant, cache)))
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipedge.backends import BATCH, EngineOptions, check_input
+from clipedge.backends import BATCH, NUMBERS, EngineOptions, check_input
+from clipedge.backends.fp8 import check_fp8
 from clipedge.engines.cache import cached_entry, made_for, tensorrt_facts
 from clipedge.errors import BackendError, MissingDependencyError
 from clipedge.manifest import TensorSpec, Variant
@@ -63,7 +64,7 @@ class TensorRtEngine:
     def __init__(self, plan: Path, variant: Variant, device: Gpu) -> None:
         self._variant = variant
         self.device = f"{device.name}, compute capability {device.capability}"
-        self.arithmetic = {"fp32": "float32", "fp16": "float16", "int8": "int8"}[variant.precision]
+        self.arithmetic = NUMBERS[variant.precision]
         self._log = Log()
         self._runtime = trt.Runtime(self._log)
         self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
@@ -114,9 +115,11 @@ class TensorRtEngine:
 def open_engine(path: Path, variant: Variant, options: EngineOptions) -> TensorRtEngine:
     """The engine that was built here for the graph ``path``; ``options`` are the CPU's and change nothing.
 
-    Raises BackendError where there is no GPU, and for an engine that is missing, stale or altered: nothing is built.
+    Raises BackendError where there is no GPU or one without FP8 that is asked for, and for an engine that is missing,
+    stale or altered: nothing is built.
     """
     device = gpu()
+    check_fp8(variant, device.name, device.capability, trt.__version__)
     entry = cached_entry(path, TensorRtEngine.name, our_facts(variant, device))
     return TensorRtEngine(entry / PLAN_NAME, variant, device)
 

@@ -12,6 +12,7 @@ import warnings
 from importlib import import_module
 from typing import Any, NoReturn, Protocol
 
+from clipedge import __version__
 from clipedge.errors import ClipEdgeError
 
 __all__ = ["main"]
@@ -101,6 +102,7 @@ def _without_nan(value: Any) -> Any:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = _Parser(prog="clipedge", description="CLIP on devices: export, prove, run.")
+    parser.add_argument("--version", action="version", version=f"clipedge {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
     named = next((word for word in argv if not word.startswith("-")), None)
     for verb, description in VERBS.items():

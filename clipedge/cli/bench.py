@@ -14,7 +14,7 @@ from clipedge.bench.page import bench_page
 from clipedge.bench.record import record_lines, run_benchmark
 from clipedge.bench.scenarios import SCENARIOS
 from clipedge.cli import print_json
-from clipedge.cli.options import add_engine_options, add_picture_options, check_page, open_clip
+from clipedge.cli.options import add_bundle_argument, add_engine_options, add_picture_options, check_page, open_clip
 from clipedge.drawing.page import write_page
 from clipedge.errors import UsageError
 
@@ -22,7 +22,7 @@ SECONDS = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", nargs="?")
+    add_bundle_argument(parser, nargs="?")
     parser.add_argument(
         "--scenario",
         default=",".join(SCENARIOS),

@@ -10,13 +10,14 @@ from typing import Any
 
 from clipedge.bundle import open_bundle
 from clipedge.cli import print_json
+from clipedge.cli.options import add_bundle_argument
 from clipedge.engines.build import COMPILED_BACKENDS, Built, build_engines
 
 CLEAR = "\r\033[K"  # to the line's start, and what stands there is erased
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle")
+    add_bundle_argument(parser)
     parser.add_argument(
         "--backend",
         default=COMPILED_BACKENDS[0],

@@ -13,6 +13,7 @@ from clipedge.backends import engine_facts
 from clipedge.classify import Classifier
 from clipedge.cli import fail, print_json
 from clipedge.cli.options import (
+    add_bundle_argument,
     add_engine_options,
     add_label_options,
     add_picture_options,
@@ -21,13 +22,13 @@ from clipedge.cli.options import (
     save_sheet,
 )
 from clipedge.drawing.sheet import contact_sheet
-from clipedge.errors import ImageError
+from clipedge.errors import ImageError, UsageError
 from clipedge.images.pixels import open_rgb
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle")
-    parser.add_argument("image", nargs="+")
+    add_bundle_argument(parser)
+    parser.add_argument("image", nargs="+", help="a picture's file")
     add_label_options(parser)
     parser.add_argument("--bank", help="name of a prompt bank in the bundle, or its file (default: the only one)")
     parser.add_argument(
@@ -42,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.top < 1:
+        raise UsageError(f"--top is how many labels to show: expected 1 or more, found {arguments.top}")
     clip = open_clip(arguments, arguments.bundle)
     classifier = clip.classifier(prompt_bank(clip, arguments))
     results: list[dict[str, Any]] = []
@@ -54,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             continue
         seen = _having_seen(classifier, embeds)
         probabilities = (seen.decision_proba if arguments.decide else seen.predict_proba)([image])[0]
-        best = np.argsort(-probabilities, kind="stable")[: max(arguments.top, 1)]
+        best = np.argsort(-probabilities, kind="stable")[: arguments.top]
         answers = [{"label": classifier.labels[i], "probability": float(probabilities[i])} for i in best]
         result = {"image": image, "answers": answers, "engine": engine_facts(clip.image_engine)}
         shown = ", ".join(f"{answer['label']} {answer['probability']:.3f}" for answer in answers)

@@ -12,6 +12,7 @@ from clipedge.backends import engine_facts
 from clipedge.classify import Classifier
 from clipedge.cli import print_json
 from clipedge.cli.options import (
+    add_bundle_argument,
     add_engine_options,
     add_label_options,
     add_picture_options,
@@ -32,7 +33,7 @@ from clipedge.model import Clip, variant_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle")
+    add_bundle_argument(parser)
     parser.add_argument("directory", help="one sub-folder for each class, named for it")
     add_label_options(parser)
     parser.add_argument("--bank", help="name of a prompt bank in the bundle, or its file")

@@ -30,7 +30,7 @@ from clipedge.prompts.bank import PromptBank, check_labels
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", help="a bundle with a dense output: clipedge export --dense")
-    parser.add_argument("image")
+    parser.add_argument("image", help="a picture's file")
     parser.add_argument("--label", required=True, metavar="L", help="what to look for")
     add_label_options(parser)
     parser.add_argument(

@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         default="int8",
         metavar="P[,P]",
-        help="fp32, fp16 (for GPUs), int8, several (int8,fp16), or auto: the fastest on this device that passes its "
-        "proof (default: int8)",
+        help="fp32, fp16 (for GPUs), int8, fp8 (for NVIDIA's Ada and later, by --quantizer modelopt), several "
+        "(int8,fp16), or auto: the fastest on this device that passes its proof (default: int8)",
     )
     parser.add_argument(
         "--target",
@@ -54,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quantizer",
         default="clipedge",
         metavar="Q",
-        help="clipedge, or modelopt: NVIDIA's Model Optimizer, for --target tensorrt (default: clipedge)",
+        help="clipedge, or modelopt: NVIDIA's Model Optimizer, for int8 and fp8 with --target tensorrt (default: "
+        "clipedge)",
     )
     add_label_options(parser)
     add_model_options(parser)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clipedge.backends import engine_facts
 from clipedge.cli import print_json
-from clipedge.cli.options import add_engine_options, add_picture_options, open_clip
+from clipedge.cli.options import add_bundle_argument, add_engine_options, add_picture_options, open_clip
 from clipedge.errors import UsageError
 from clipedge.folders import read_folder
 from clipedge.model import Clip
@@ -22,7 +22,7 @@ from clipedge.retrieval.parquet import write_parquet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", nargs="?")
+    add_bundle_argument(parser, nargs="?")
     parser.add_argument("directory", nargs="?", help="pictures, in sub-folders too")
     parser.add_argument(
         "--output", required=True, metavar="INDEX", help="the index's folder; if it is there, it is brought up to date"

@@ -14,6 +14,7 @@ from clipedge.prompts.bank import PromptBank
 from clipedge.whole import whole_file
 
 __all__ = [
+    "add_bundle_argument",
     "add_engine_options",
     "add_label_options",
     "add_model_options",
@@ -25,6 +26,10 @@ __all__ = [
     "prompt_bank",
     "save_sheet",
 ]
+
+
+def add_bundle_argument(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    parser.add_argument("bundle", nargs=nargs, help="a bundle: the folder that `clipedge export` wrote")
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:

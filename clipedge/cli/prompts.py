@@ -10,6 +10,7 @@ from typing import Any
 
 from clipedge.cli import print_json
 from clipedge.cli.options import (
+    add_bundle_argument,
     add_engine_options,
     add_label_options,
     add_picture_options,
@@ -34,7 +35,7 @@ from clipedge.tuning.tuning import Tuning, check_tuning, tune_bank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle")
+    add_bundle_argument(parser)
     add_label_options(parser)
     parser.add_argument("--templates", metavar="SET", help=f"a built-in set: {', '.join(TEMPLATE_SETS)}")
     parser.add_argument(

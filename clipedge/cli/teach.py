@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from clipedge.cli import print_json
-from clipedge.cli.options import add_engine_options, add_picture_options, open_clip, prompt_bank
+from clipedge.cli.options import add_bundle_argument, add_engine_options, add_picture_options, open_clip, prompt_bank
 from clipedge.errors import UsageError
 from clipedge.model import Clip
 from clipedge.prompts.bank import PromptBank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle")
+    add_bundle_argument(parser)
     parser.add_argument("--bank", help="name of a prompt bank in the bundle, or its file (default: the only one)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(

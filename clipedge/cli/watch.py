@@ -16,13 +16,20 @@ from clipedge.camera.presence import Event, EventRule
 from clipedge.camera.sources import open_source
 from clipedge.camera.stream import Stream
 from clipedge.cli import fail, print_json_line
-from clipedge.cli.options import add_engine_options, add_label_options, add_picture_options, open_clip, prompt_bank
+from clipedge.cli.options import (
+    add_bundle_argument,
+    add_engine_options,
+    add_label_options,
+    add_picture_options,
+    open_clip,
+    prompt_bank,
+)
 from clipedge.errors import ImageError
 from clipedge.model import Clip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle")
+    add_bundle_argument(parser)
     parser.add_argument(
         "source",
         help="a camera's number (0), a URL (rtsp://host/stream) or a video file, which need the extra camera, or a "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipedge import __version__
+from clipedge.backends.fp8 import has_fp8
 from clipedge.doctor.advice import Advice, advice, never_run
 from clipedge.doctor.engines import probe_engines
 from clipedge.doctor.gpu import Gpu, read_gpus
@@ -95,8 +96,7 @@ def _machine_facts(found: Checkup) -> list[tuple[str, str]]:
         ]
     for gpu in found.gpus:
         memory = "the processor's memory" if gpu.memory_mb is None else f"{gpu.memory_mb / 1e3:.1f} GB"
-        capability = f", compute capability {gpu.compute_capability}" if gpu.compute_capability else ""
-        facts.append(("GPU", f"{gpu.name}, driver {gpu.driver or 'unknown'}, {memory}{capability}"))
+        facts.append(("GPU", f"{gpu.name}, driver {gpu.driver or 'unknown'}, {memory}{_capability(gpu)}"))
     if not found.gpus:
         facts.append(
             ("GPU", "none of NVIDIA's" if machine.jetson is None else "the Jetson's own; nvidia-smi is silent")
@@ -108,6 +108,13 @@ def _machine_facts(found: Checkup) -> list[tuple[str, str]]:
         )
     facts.append(("disk", f"{found.disk_free_gb:.1f} GB free here"))
     return [*facts, ("packages", ", ".join(f"{name} {version}" for name, version in found.packages.items()))]
+
+
+def _capability(gpu: Gpu) -> str:
+    if gpu.compute_capability is None:
+        return ""
+    fp8 = "FP8" if has_fp8(gpu.compute_capability) else "no FP8"
+    return f", compute capability {gpu.compute_capability} ({fp8})"
 
 
 def _line(name: str, value: str) -> str:

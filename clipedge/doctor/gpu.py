@@ -49,7 +49,8 @@ def parse_nvidia_smi(text: str) -> tuple[Gpu, ...]:
         if len(fields) == 4:
             name, driver, memory, capability = (None if field.startswith("[") else field for field in fields)
             megabytes = float(memory) * 1.048576 if memory and re.fullmatch(r"[\d.]+", memory) else None
-            gpus.append(Gpu(name or "NVIDIA GPU", driver, megabytes, capability))
+            known = capability if capability and re.fullmatch(r"\d+\.\d+", capability) else None
+            gpus.append(Gpu(name or "NVIDIA GPU", driver, megabytes, known))
     return tuple(gpus)
 
 

@@ -14,6 +14,7 @@ import tensorrt as trt
 
 from clipedge.backends import BATCH
 from clipedge.backends.cuda import gpu
+from clipedge.backends.fp8 import check_fp8
 from clipedge.backends.tensorrt import PLAN_NAME, Log, TensorRtEngine, our_facts
 from clipedge.engines import WORKSPACE_BYTES
 from clipedge.engines.compiled import Compiled, Progress
@@ -28,9 +29,11 @@ def compile_engine(graph: Path, variant: Variant, work: Path, timings: Path, pro
     """Build an engine of the ONNX file ``graph`` into the folder ``work`` and open it there.
 
     ``timings`` is the file of kernels' times, which is read and written: what was measured once is not measured again.
-    Raises BackendError where there is no GPU, and if TensorRT refuses the graph, with its own reason.
+    Raises BackendError where there is no GPU or one without FP8 that is asked for, and if TensorRT refuses the graph,
+    with its own reason.
     """
     device = gpu()
+    check_fp8(variant, device.name, device.capability, trt.__version__)
     log = Log()
     (work / PLAN_NAME).write_bytes(_plan(graph, variant, timings, log, progress))
     engine = TensorRtEngine(work / PLAN_NAME, variant, device)

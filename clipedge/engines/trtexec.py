@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipedge.backends import BATCH, check_input
+from clipedge.backends import BATCH, NUMBERS, check_input
+from clipedge.backends.fp8 import check_fp8
 from clipedge.engines import WORKSPACE_BYTES
 from clipedge.engines.cache import made_for, tensorrt_facts
 from clipedge.engines.compiled import Compiled, Progress
@@ -56,6 +57,7 @@ def compile_engine(graph: Path, variant: Variant, work: Path, timings: Path, pro
     if not plan.is_file():
         raise BackendError(f"{program} wrote no engine of {graph.name} and gave no error: update TensorRT")
     version, gpu, capability = _device(log)
+    check_fp8(variant, gpu, capability, version)
     engine = TrtexecEngine(program, plan, variant, version, gpu)
     return Compiled(engine, made_for(variant, tensorrt_facts(version, gpu, capability)), f"trtexec {version}")
 
@@ -67,7 +69,7 @@ class TrtexecEngine:
 
     def __init__(self, program: str, plan: Path, variant: Variant, version: str, device: str) -> None:
         self.version, self.device = version, device
-        self.arithmetic = {"fp32": "float32", "fp16": "float16", "int8": "int8"}[variant.precision]
+        self.arithmetic = NUMBERS[variant.precision]
         self._program, self._plan, self._variant = program, plan, variant
 
     def __call__(self, batch: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

@@ -16,7 +16,6 @@ __all__ = [
     "in_percent",
     "in_points",
     "paired_difference",
-    "paired_interval",
     "unpaired_difference",
     "wilson_interval",
 ]
@@ -68,18 +67,6 @@ def paired_difference(first: Rights, second: Rights) -> Difference:
     margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
     correlation = agreement / math.sqrt(margins) if margins else 0.0
     return _difference((only_first + both, len(first)), (only_second + both, len(first)), correlation, Z)
-
-
-def paired_interval(gained: int, lost: int, trials: int) -> tuple[float, float]:
-    """95 % confidence interval of the change of a proportion, of which so many trials became right and wrong.
-
-    Wald's interval with half a trial more in each of the four cells (Agresti and Min 2005, "Simple improved confidence
-    intervals for comparing matched proportions"): with few trials Wald's own is too narrow, and of no width for none.
-    """
-    z, total = 1.96, trials + 2
-    centre = (gained - lost) / total
-    margin = z * math.sqrt(gained + lost + 1 - total * centre**2) / total
-    return max(centre - margin, -1.0), min(centre + margin, 1.0)
 
 
 def unpaired_difference(first: Accuracy, second: Accuracy, comparisons: int = 1) -> Difference:

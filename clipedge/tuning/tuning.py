@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipedge.errors import UsageError
-from clipedge.evaluation.intervals import paired_interval
+from clipedge.evaluation.intervals import paired_difference
 from clipedge.prompts.bank import PromptBank
 from clipedge.tuning.candidates import Candidate, LabelledEmbeds, mean_log_loss, right_answers
 from clipedge.tuning.label_probe import probe_path
@@ -171,7 +171,7 @@ def _judge(
 ) -> Trial:
     """What the candidates ``after`` change on the pictures of their held-out folds."""
     old, new = _held_out(pictures, held, before), _held_out(pictures, held, after)
-    interval = paired_interval(int((new & ~old).sum()), int((old & ~new).sum()), len(old))
+    interval = paired_difference(new, old).interval
     setting = after[-1].setting
     return Trial(
         name,

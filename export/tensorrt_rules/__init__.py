@@ -1,4 +1,4 @@
-"""Does a graph keep the rules that TensorRT documents for ONNX files and for INT8?
+"""Does a graph keep the rules that TensorRT documents for ONNX files, for INT8 and for FP8?
 
 Exports for TensorRT are made on machines without it. What its documentation and its parser's source say can be checked
 there, node by node, and is, in every such export. The rules are those of TensorRT 10.1, which hold for what is served,

@@ -1,7 +1,7 @@
 """Where TensorRT takes QuantizeLinear and DequantizeLinear, and with which scales.
 
-TensorRT runs a product in integers when both of its inputs come straight from a DequantizeLinear; what stands between
-(or one input alone) leaves the product in float, and the quantization error without the speed.
+TensorRT runs a product in integers or in FP8 when both of its inputs come straight from a DequantizeLinear; what stands
+between (or one input alone) leaves the product in float, and the quantization error without the speed.
 """
 
 from __future__ import annotations
@@ -15,22 +15,31 @@ from onnx import TensorProto, numpy_helper
 
 from clipedge.export.tensorrt_rules.facts import DYNAMIC, Broken, Facts, Rule, attribute, named, type_name
 
-__all__ = ["RULES", "is_dequantized"]
+__all__ = ["RULES", "quantized_type"]
 
 PARSER = "https://github.com/onnx/onnx-tensorrt/blob/10.1-GA/onnxOpImporters.cpp (QuantDequantLinearHelper)"
 QUANTIZED_TYPES = "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html"
 EXPLICIT = (
     "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/quantized-types-explicit-quantization.html"
 )
+ONNX = "https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html"
+# What its quantizer leaves in float, since TensorRT has no fast FP8 kernel for it.
+FP8_CONVOLUTIONS = (
+    "https://github.com/NVIDIA/Model-Optimizer/blob/main/modelopt/onnx/quantization/graph_utils.py "
+    "(find_nodes_from_convs_to_exclude)"
+)
 
 PAIR = ("QuantizeLinear", "DequantizeLinear")
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 QUANTIZED = (TensorProto.INT8, TensorProto.FLOAT8E4M3FN, TensorProto.INT4)
+FP8_OPSET = 19
+FP8_CHANNELS, FP8_KERNEL = 16, 32  # a convolution has more of these each way, and no more numbers in its kernel
 
 
-def is_dequantized(facts: Facts, tensor: str) -> bool:
-    """Whether a tensor comes straight from a DequantizeLinear."""
-    return facts.producer(tensor, "DequantizeLinear") is not None
+def quantized_type(facts: Facts, tensor: str) -> int | None:
+    """The type that a tensor was dequantized from, if it comes straight from a DequantizeLinear."""
+    node = facts.producer(tensor, "DequantizeLinear")
+    return None if node is None else facts.types.get(node.input[0], TensorProto.UNDEFINED)
 
 
 def _pairs(facts: Facts) -> Iterator[tuple[onnx.NodeProto, npt.NDArray[np.float64], onnx.TensorProto | None]]:
@@ -59,11 +68,9 @@ def _positive_scales(facts: Facts) -> Broken:
 
 def _zero_points(facts: Facts) -> Broken:
     for node, _, zero_point in _pairs(facts):
-        if zero_point is None or zero_point.data_type == TensorProto.FLOAT8E4M3FN:
-            continue
-        values = numpy_helper.to_array(zero_point).astype(np.int64)
+        values = np.zeros(1) if zero_point is None else numpy_helper.to_array(zero_point).astype(np.float64)
         if values.any():
-            yield named(node), f"the zero point is {values.flat[np.abs(values).argmax()]}; only zero is supported"
+            yield named(node), f"the zero point is {values.flat[np.abs(values).argmax()]:g}; only zero is supported"
 
 
 def _quantized_types(facts: Facts) -> Broken:
@@ -113,13 +120,32 @@ def _output_axis(node: onnx.NodeProto, weight: str, rank: int) -> int | None:
 def _half_quantized(facts: Facts) -> Broken:
     for node in facts.nodes:
         if node.op_type in PRODUCTS:
-            quantized = [is_dequantized(facts, name) for name in node.input[:2]]
-            if any(quantized) and not all(quantized):
-                missing = node.input[quantized.index(False)]
+            quantized = [quantized_type(facts, name) for name in node.input[:2]]
+            if quantized.count(None) == 1:
+                missing = node.input[quantized.index(None)]
                 yield (
                     named(node),
                     f"{node.op_type} reads {missing} in float and its other input dequantized; both or none",
                 )
+
+
+def _fp8_opset(facts: Facts) -> Broken:
+    for node in facts.nodes if facts.opset < FP8_OPSET else ():
+        if node.op_type == "DequantizeLinear" and facts.types.get(node.input[0]) == TensorProto.FLOAT8E4M3FN:
+            yield named(node), f"FP8 in a graph of opset {facts.opset}; the standard has it from {FP8_OPSET} on"
+
+
+def _fp8_convolutions(facts: Facts) -> Broken:
+    for node in facts.nodes:
+        if node.op_type != "Conv" or quantized_type(facts, node.input[1]) != TensorProto.FLOAT8E4M3FN:
+            continue
+        outputs, inputs, *kernel = facts.shapes.get(node.input[1], (0, 0))
+        if min(outputs, inputs) <= FP8_CHANNELS or np.prod(kernel) > FP8_KERNEL:
+            yield (
+                named(node),
+                f"an FP8 convolution of {inputs} to {outputs} channels, kernel {kernel}; more than {FP8_CHANNELS} "
+                f"channels each way, and a kernel of {FP8_KERNEL} numbers at most, are worth it",
+            )
 
 
 RULES = (
@@ -129,4 +155,6 @@ RULES = (
     Rule("quantized-type", "quantized numbers are int8 (or fp8, int4), never uint8 or int32", PARSER, _quantized_types),
     Rule("per-channel", "several scales only for weights, along their output channels", EXPLICIT, _per_channel),
     Rule("both-inputs", "a product has both inputs dequantized, or none", EXPLICIT, _half_quantized),
+    Rule("fp8-opset", "FP8 is in graphs of opset 19 or later", ONNX, _fp8_opset),
+    Rule("fp8-convolution", "FP8 convolutions are wide, with small kernels", FP8_CONVOLUTIONS, _fp8_convolutions),
 )

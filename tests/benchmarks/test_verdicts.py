@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import decisions
 import export_cost
 import int8_accuracy
-from int8_accuracy import DEMO, MINMAX, Pair, Row, Side, row_of
+from int8_accuracy import DEMO, MINMAX
+from pairs import Pair, Row, Side, row_of
 
 ROW = Row(DEMO, "ClipEdge", 98.5, 98.3, 0.2, (0.1, 0.3), 99.0, 0.996, 0.99, 0, 26)
 TWIN = "outlier twin x 300"

@@ -118,8 +118,10 @@ def test_model_optimizer_is_named_with_its_extra_where_it_is_missing(
     [
         ({"quantizer": "nncf", "target": "tensorrt"}, "unknown quantizer 'nncf'; there are: clipedge, modelopt"),
         ({"quantizer": "modelopt"}, "--target tensorrt, without --dense; found INT8 for x86"),
-        ({"quantizer": "modelopt", "target": ["arm", "tensorrt"]}, "found INT8 for arm and tensorrt"),
-        ({"quantizer": "modelopt", "precision": "fp32", "target": "tensorrt"}, "found INT8 for nothing"),
+        ({"quantizer": "modelopt", "target": ["arm", "tensorrt"]}, "found INT8 for arm and INT8 for tensorrt"),
+        ({"quantizer": "modelopt", "precision": "fp8"}, "found FP8 for x86"),
+        ({"precision": "fp8", "target": "tensorrt"}, "add --quantizer modelopt --target tensorrt, or export in int8"),
+        ({"quantizer": "modelopt", "precision": "fp32", "target": "tensorrt"}, "found nothing to quantize"),
         ({"quantizer": "modelopt", "target": "tensorrt", "dense": True}, "found --dense"),
     ],
 )

@@ -7,42 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import PIL.Image
 import pytest
+from calling import Cli
 
 from clipedge.calibration.scenes import CLASS_NAMES, write_folder
-from clipedge.cli import main, print_json
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)  # fails unless stdout is exactly one JSON document
-
-
-@pytest.fixture
-def clipedge(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    def call(*arguments: str | Path) -> Outcome:
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-        return Outcome(code, *capfd.readouterr())
-
-    return call
-
-
-Cli = Callable[..., Outcome]
+from clipedge.cli import print_json
 
 
 @pytest.fixture(scope="module")

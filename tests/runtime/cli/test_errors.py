@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,12 @@ def test_a_call_that_cannot_be_parsed(fails: Fails, arguments: list[str], messag
     line = fails(2, *arguments)
     assert message in line
     assert "--help` shows how" in line
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert (end.value.code, capsys.readouterr().out) == (0, f"clipedge {version('clipedge')}\n")
 
 
 @pytest.mark.parametrize("verb", ["", "classify", "eval", "explain", "inspect", "export"])
@@ -157,6 +164,7 @@ def test_a_bundle_that_is_none_or_was_altered(
         (["--backend", "tpu"], "unknown backend 'tpu'; there are: onnxruntime"),
         (["--variant", "fp8"], "no image tower fp8; there are: int8.x86"),
         (["--threads", "0"], "threads is 0; it has to be 1 or more"),
+        (["--top", "0"], "--top is how many labels to show: expected 1 or more, found 0"),
         (["--bank", "pets"], "no prompt bank 'pets'; there are: default"),
         (["--bank", "default", "--labels", "a,b"], "give one"),
         (["--template", "a {}"], "--template needs --labels"),
@@ -235,7 +243,7 @@ def checkpoint(tmp_path: Path) -> Path:
         (lambda path: edit(path / "config.json", lambda d: d.update(model_type="siglip2")), [], "siglip2"),
         (lambda path: (path / "config.json").write_text("{"), [], "config.json"),
         (lambda path: os.truncate(path / "model.safetensors", 5000), ["--precision", "fp32"], "model.safetensors"),
-        (lambda path: None, ["--precision", "int3"], "unknown precision 'int3'; there are: fp32, fp16, int8"),
+        (lambda path: None, ["--precision", "int3"], "unknown precision 'int3'; there are: fp32, fp16, int8, fp8"),
         (lambda path: None, ["--target", "abacus"], "unknown target 'abacus'; there are: x86, arm"),
         (lambda path: None, ["--precision", "int8"], "INT8 needs calibration pictures"),
         (lambda path: None, ["--calibration-data", "no/such/folder"], "no folder of pictures at no/such/folder"),
@@ -309,7 +317,7 @@ def test_an_int8_export_with_pictures_that_prove_nothing(
         (["--max-drop", "-1"], "--max-drop is -1 points; it has to be 0 or more"),
         (["--max-drop", "nan"], "--max-drop is nan points; it has to be 0 or more"),
         (["--max-drop", "2"], "--max-drop takes at least 100 proof pictures with known labels, found 0"),
-        (["--precision", "int8,fp64"], "unknown precision 'fp64'; there are: fp32, fp16, int8"),
+        (["--precision", "int8,fp64"], "unknown precision 'fp64'; there are: fp32, fp16, int8, fp8"),
         (["--target", "x86,,arm"], "unknown target ''; there are: x86, arm"),
         (["--calibration-cache", "no/such/folder/file"], "in a folder that does not exist"),
         (["--calibration-cache", "."], "is no calibration cache of clipedge"),

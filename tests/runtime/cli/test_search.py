@@ -5,42 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import PIL.Image
 import pyarrow.parquet
 import pytest
+from calling import Cli
 
 from clipedge.calibration.scenes import write_folder
 from clipedge.cli import main
 from clipedge.retrieval.index import Index
 from clipedge.retrieval.manifest import read_index_manifest
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-
-Cli = Callable[..., Outcome]
-
-
-@pytest.fixture
-def clipedge(capfd: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: str | Path) -> Outcome:
-        code = main([str(argument) for argument in arguments])
-        return Outcome(code, *capfd.readouterr())
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,8 @@ def test_nvidia_smis_lines() -> None:
     assert first == Gpu("NVIDIA RTX 5880 Ada Generation", "570.86.15", pytest.approx(49140 * 1.048576), "8.9")
     assert second == Gpu("Orin (nvgpu)", "540.4.0", None, "8.7")
     assert parse_nvidia_smi("No devices were found\n") == ()
+    (odd,) = parse_nvidia_smi("NVIDIA L4, 570.86.15, 23034, Not Supported\n")
+    assert odd.compute_capability is None
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ def bundle(*names: str) -> Any:
         (("int8.x86", "int8.arm", "fp32", "int8.tensorrt"), "int8.tensorrt"),
         (("int8.x86", "fp32"), "fp32"),
         (("fp16", "fp16.tensorrt"), "fp16.tensorrt"),
+        (("fp8.tensorrt", "fp32"), "fp32"),  # an older GPU has no FP8
+        (("fp8.tensorrt",), "fp8.tensorrt"),
     ],
 )
 def test_what_a_gpu_takes_by_itself(backend: str, names: tuple[str, ...], expected: str) -> None:
@@ -43,6 +45,11 @@ def test_a_processor_takes_nothing_that_was_made_for_a_gpu(backend: str | None) 
     assert variant_name(choose_variant(bundle("fp16.tensorrt", "fp32"), "image", None, backend)) == "fp32"
     with pytest.raises(UsageError, match="for this processor"):
         choose_variant(bundle("fp16.tensorrt"), "image", None, backend)
+
+
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
+def test_fp8_for_any_device_is_not_made_but_could_be_written(backend: str | None) -> None:
+    assert variant_name(choose_variant(bundle("fp8", "fp16"), "image", None, backend)) == "fp16"
 
 
 @pytest.mark.parametrize("backend", [None, *BACKENDS])

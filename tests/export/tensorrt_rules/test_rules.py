@@ -18,72 +18,8 @@ from clipedge.export.graphs import write_dense_graph, write_image_graph, write_t
 from clipedge.export.tensorrt_rules import RULES, broken_rules, require_tensorrt
 from clipedge.export.towers import ImageTower, build_image_tower, build_text_tower
 
-HEADS, OUTPUTS = 2, 20
-
-
-class Draft:
-    """A graph in the making; everything is called by the tensor that it gives."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, np.ndarray] = {}
-
-    def node(self, operator: str, output: str, *inputs: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
-        return output
-
-    def constant(self, name: str, value: Any) -> str:
-        self.constants[name] = np.asarray(value)
-        return name
-
-    def pair(self, tensor: str) -> str:
-        scale = self.constant(f"{tensor}.scale", np.float32(0.1))
-        zero = self.constant(f"{tensor}.zero", np.int8(0))
-        quantized = self.node("QuantizeLinear", f"{tensor}.q", tensor, scale, zero)
-        return self.node("DequantizeLinear", f"{tensor}.dq", quantized, scale, zero)
-
-    def linear(self, name: str, tensor: str, inputs: int, outputs: int) -> str:
-        rng = np.random.default_rng(len(self.nodes))
-        weight = self.constant(f"{name}.weight", rng.integers(-127, 128, (inputs, outputs)).astype(np.int8))
-        scale = self.constant(f"{name}.weight.scale", np.full(outputs, 0.01, np.float32))
-        zero = self.constant(f"{name}.weight.zero", np.zeros(outputs, np.int8))
-        weight = self.node("DequantizeLinear", f"{name}.weight.dq", weight, scale, zero, axis=1)
-        return self.node("MatMul", name, self.pair(tensor), weight)
-
-    def model(self, tokens: int, width: int) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            self.nodes,
-            "attention",
-            [helper.make_tensor_value_info("x", TensorProto.UINT8, ["batch", tokens, width])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", OUTPUTS])],
-            [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
-        )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
-
-
-def attention(tokens: int = 8, head: int = 16) -> onnx.ModelProto:
-    """uint8 (batch, tokens, width) -> norm, attention in INT8, projection, L2 norm -> (batch * tokens, OUTPUTS)."""
-    draft, width = Draft(), HEADS * head
-    value = draft.node("Cast", "cast", "x", to=TensorProto.FLOAT)
-    flat = draft.constant("flat.shape", np.int64([-1, width]))
-    value = draft.node("Reshape", "flat", value, flat)
-    value = draft.node("LayerNormalization", "norm", value, draft.constant("gain", np.ones(width, np.float32)))
-    value = draft.linear("qkv", value, width, 3 * width)
-    value = draft.node("Add", "qkv.add", value, draft.constant("qkv.bias", np.ones(3 * width, np.float32)))
-    draft.nodes.append(helper.make_node("Split", [value], ["q", "k", "v"], name="split", axis=-1, num_outputs=3))
-    heads = draft.constant("heads.shape", np.int64([-1, tokens, HEADS, head]))
-    parts = {}
-    for part, order in (("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])):
-        cut = draft.node("Reshape", f"{part}.heads", part, heads)
-        parts[part] = draft.pair(draft.node("Transpose", f"{part}.turned", cut, perm=order))
-    scores = draft.node("MatMul", "scores", parts["q"], parts["k"])
-    weights = draft.pair(draft.node("Softmax", "softmax", scores, axis=-1))
-    mixed = draft.node("MatMul", "mixed", weights, parts["v"])
-    value = draft.node("Reshape", "joined", draft.node("Transpose", "turned", mixed, perm=[0, 2, 1, 3]), flat)
-    value = draft.linear("projection", value, width, OUTPUTS)
-    norm = draft.node("ReduceL2", "length", value, draft.constant("axes", np.int64([-1])), keepdims=1)
-    draft.node("Div", "y", value, norm)
-    return draft.model(tokens, width)
+HEADS, OUTPUTS = 2, 20  # of the graph
+MakeAttention = Callable[..., onnx.ModelProto]
 
 
 def node_of(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
@@ -265,7 +201,7 @@ BREAKS: list[tuple[str, Callable[[onnx.ModelProto], str]]] = [
 ]
 
 
-def test_the_graph_that_the_others_are_made_of_keeps_all_rules_and_runs() -> None:
+def test_the_graph_that_the_others_are_made_of_keeps_all_rules_and_runs(attention: MakeAttention) -> None:
     model = attention()
     onnx.checker.check_model(model, full_check=True)
     x = np.random.default_rng(0).integers(0, 256, (3, 8, HEADS * 16), np.uint8)
@@ -277,7 +213,7 @@ def test_the_graph_that_the_others_are_made_of_keeps_all_rules_and_runs() -> Non
 
 @pytest.mark.parametrize(("rule", "break_it"), BREAKS, ids=[break_it.__name__ for _, break_it in BREAKS])
 def test_a_broken_rule_is_named_with_the_node_and_no_other_is(
-    rule: str, break_it: Callable[[onnx.ModelProto], str]
+    rule: str, break_it: Callable[[onnx.ModelProto], str], attention: MakeAttention
 ) -> None:
     model = attention()
     node = break_it(model)
@@ -286,21 +222,22 @@ def test_a_broken_rule_is_named_with_the_node_and_no_other_is(
     assert node in {finding.node for finding in found}
 
 
-@pytest.mark.parametrize(
-    ("rule", "model"),
-    [("attention-length", attention(tokens=513)), ("attention-heads", attention(head=24))],
-)
-def test_sizes_beyond_the_fused_kernels_are_found(rule: str, model: onnx.ModelProto) -> None:
-    assert [(finding.rule, finding.node) for finding in broken_rules(model)] == [(rule, "softmax")]
+SIZES: list[tuple[str, dict[str, int]]] = [("attention-length", {"tokens": 513}), ("attention-heads", {"head": 24})]
+IN_FP8 = {"fp8-opset", "fp8-convolution", "fp8-attention-heads"}  # test_fp8.py
+
+
+@pytest.mark.parametrize(("rule", "sizes"), SIZES)
+def test_sizes_beyond_the_fused_kernels_are_found(rule: str, sizes: dict[str, int], attention: MakeAttention) -> None:
+    assert [(finding.rule, finding.node) for finding in broken_rules(attention(**sizes))] == [(rule, "softmax")]
 
 
 def test_every_rule_is_broken_here_and_has_a_source() -> None:
-    assert {rule.name for rule in RULES} == {name for name, _ in BREAKS} | {"attention-length", "attention-heads"}
+    assert {rule.name for rule in RULES} == {name for name, _ in (*BREAKS, *SIZES)} | IN_FP8
     assert all(rule.source.startswith("https://") and rule.text for rule in RULES)
     assert len({rule.name for rule in RULES}) == len(RULES)
 
 
-def test_long_attention_in_float_is_no_matter_of_int8() -> None:
+def test_long_attention_in_float_is_no_matter_of_int8(attention: MakeAttention) -> None:
     model = attention(tokens=513, head=24)
     for node in model.graph.node:
         for place, name in enumerate(node.input):
@@ -309,7 +246,7 @@ def test_long_attention_in_float_is_no_matter_of_int8() -> None:
     assert broken_rules(model) == []
 
 
-def test_the_error_names_file_nodes_rules_and_documents() -> None:
+def test_the_error_names_file_nodes_rules_and_documents(attention: MakeAttention) -> None:
     model = attention()
     shift_zero(model)
     scale_channels_of_an_activation(model)
