@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 CLANG = ("-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++")
 HAS_CLANG = shutil.which("clang++") is not None
 # ONNX Runtime is compiled without the sanitizer, which then misses how its threads wait for each other, and that it
-# locks what it unlocks when it waits and at exit. libclipedge itself waits for nothing.
+# locks what it unlocks when it waits and at exit. libclipedge's own waits and locks are seen: races in it are found.
 TSAN_IGNORED = """called_from_lib:libonnxruntime.so
 race:libonnxruntime.so
 mutex:std::condition_variable::wait
