@@ -128,13 +128,12 @@ def build_entry(built: Path, output: Path) -> Native:
     return Native(output)
 
 
-def answered_stream(
-    entry: Native, options: ctypes.Structure | None, answers: Answers, labels: int = 2
-) -> NativeStream:
+def answered_stream(entry: Native, options: ctypes.Structure | None, answers: Answers, labels: int = 2) -> NativeStream:
     """A stream of the labels "0", "1" ... whose own thread asks ``answers`` for the first byte of a frame."""
 
     def answer(plane: Any, probabilities: Any) -> None:
-        probabilities[:labels] = list(answers(plane[0]))
+        for label, probability in enumerate(answers(plane[0])):
+            probabilities[label] = probability
 
     callback = ctypes.CFUNCTYPE(None, POINTER(c_uint8), POINTER(c_double))(answer)
     entry.library.clipedge_test_bank.restype = c_void_p

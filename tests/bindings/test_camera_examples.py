@@ -76,7 +76,11 @@ def test_a_video_in_c_gives_the_events_of_python(
     *lines, last = run([built / "examples" / "camera_loop", bundle, "two", tmp_path / "video.y4m"]).splitlines()
     expected, counts = expected_lines(clip_fp32, frames)
     assert lines == expected
-    assert sorted(line.split("  ")[-1] for line in lines) == ["blue circle appeared", "red star appeared", "red star left"]
+    assert sorted(line.split("  ")[-1] for line in lines) == [
+        "blue circle appeared",
+        "red star appeared",
+        "red star left",
+    ]
     assert last == f"40 frames: {counts.unchanged} unchanged, 0 late, {counts.answered} answered"
 
 

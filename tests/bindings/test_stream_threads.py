@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 from native import BACKEND, IMAGE, Native, NativeError, NativeModel
-from native_stream import AT_ONCE, TIMEOUT, Colours, NativeStream, answered_stream, grey, hold_up, model_stream, options_of
+from native_stream import (
+    AT_ONCE,
+    TIMEOUT,
+    Colours,
+    NativeStream,
+    answered_stream,
+    grey,
+    hold_up,
+    model_stream,
+    options_of,
+)
 
 from clipedge.camera.stream import Counts
 from clipedge.images.frames import Frame
