@@ -106,9 +106,8 @@ def test_raw_frames_in_cpp_give_the_events_of_python(
 
 
 @pytest.mark.parametrize(
-    "header",
-    [b"", b"RIFF", b"YUV4MPEG2 W0 H4 F1:1\n", b"YUV4MPEG2 W4 H4 F1:0\n", b"YUV4MPEG2 W4 H4 F1:1 C444\n",
-     b"YUV4MPEG2 W4 H4 F1:1 C420p10\n"],
+    "header", [b"", b"RIFF", *(b"YUV4MPEG2 " + fields + b"\n" for fields in (
+        b"W0 H4 F1:1", b"W4 H65536 F1:1", b"W4 H4 F1:0", b"W4 H4 F1:1 C444", b"W4 H4 F1:1 C420p10"))]
 )  # fmt: skip
 def test_what_is_no_video_is_refused(built: Path, bundle: Path, tmp_path: Path, header: bytes) -> None:
     (tmp_path / "video.y4m").write_bytes(header)

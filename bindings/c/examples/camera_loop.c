@@ -46,7 +46,8 @@ static int read_header(source *video) {
     for (char *field = strtok(line + 10, " \n"); field; field = strtok(NULL, " \n")) {
         if (!read_field(video, field)) return 0;
     }
-    if (video->image.width < 1 || video->image.height < 1 || video->rate[0] < 1 || video->rate[1] < 1) return 0;
+    if (video->rate[0] < 1 || video->rate[1] < 1 || video->image.width < 1 || video->image.height < 1) return 0;
+    if (video->image.width > 65535 || video->image.height > 65535) return 0;
     size_t width = (size_t)video->image.width, height = (size_t)video->image.height;
     size_t half_width = (width + 1) / 2, half = half_width * ((height + 1) / 2);
     video->bytes = width * height + 2 * half;
