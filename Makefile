@@ -112,7 +112,7 @@ bindings: $(VENV)/.export bindings-dependencies  ## libclipedge and its examples
 
 FUZZ_SECONDS ?= 600
 bindings-fuzz: $(VENV)/.test bindings-dependencies  ## attack libclipedge's parsers, each for FUZZ_SECONDS
-	CLIPEDGE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/bindings/test_builds.py -k attack
+	CLIPEDGE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/bindings/test_builds.py -k attack -rP
 
 bench-bindings: $(VENV)/.export bindings  ## libclipedge beside ONNX Runtime's own session: results/bindings_overhead.md, .json
 	$(BIN)/python benchmarks/bindings_overhead.py

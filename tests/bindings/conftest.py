@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the files here that are no
 
 from building import build
 from native import Native, NativeModel
+from native_stream import AT_ONCE, Colours, NativeStream, answered_stream, build_entry, options_of
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +42,26 @@ def native_int8(native: Native, demo_bundle: Path) -> Iterator[NativeModel]:
     model = native.load(demo_bundle)
     yield model
     model.free()
+
+
+@pytest.fixture(scope="session")
+def entry(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Native:
+    """The library with stream_entry.cpp."""
+    return build_entry(built, tmp_path_factory.mktemp("entry") / "libentry.so")
+
+
+@pytest.fixture
+def colours() -> Colours:
+    return Colours()
+
+
+@pytest.fixture
+def stream(entry: Native, colours: Colours) -> Iterator[NativeStream]:
+    """A stream of two labels whose answers are those of ``colours``."""
+    made = answered_stream(entry, options_of(AT_ONCE), colours)
+    yield made
+    colours.free.set()
+    made.free()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
-// Goes through all of clipedge.hpp and clipedge.h, for sanitizers and for leaks:  exercise BUNDLE INDEX BROKEN...
+// Goes through all of clipedge.hpp and stream.hpp, for sanitizers and for leaks:  exercise BUNDLE INDEX BROKEN...
 // BROKEN are folders that have to be refused. Prints "ok".
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -7,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "clipedge/clipedge.hpp"
+#include "clipedge/stream.hpp"
 
 namespace {
 
@@ -77,6 +78,40 @@ void in_threads(const clipedge::Model& model, const clipedge::Bank& bank) {
     for (std::thread& thread : threads) thread.join();
 }
 
+// A camera's thread pushes 10,000 frames, another one waits for the events, this one looks on.
+void watch(const clipedge::Model& model, const clipedge::Bank& bank) {
+    const double always = 0;
+    clipedge_stream_options options = clipedge::stream_options();
+    options.enter_seconds = 0;
+    options.enter = &always;
+    options.enter_count = 1;
+    clipedge::Stream first(model, bank, options);
+    clipedge::Stream stream = std::move(first);
+    std::size_t appeared = 0;
+    std::thread teller([&] {
+        while (const auto event = stream.next()) appeared += event->kind == CLIPEDGE_APPEARED ? 1 : 0;
+    });
+    std::thread camera([&] {
+        std::vector<std::uint8_t> pixels(160 * 120 * 3);
+        for (int i = 0; i < 10000; ++i) {
+            std::fill(pixels.begin(), pixels.end(), static_cast<std::uint8_t>(i % 7 * 30));
+            stream.push(clipedge::image(pixels.data(), 160 - i % 3, 120), i / 30.0, i % 500 == 0);
+        }
+        stream.close();
+    });
+    while (stream.counts().seen < 10000) expect(stream.presence().smoothed.size() == bank.size(), "all labels are told");
+    camera.join();
+    teller.join();
+    const clipedge_counts counts = stream.counts();
+    expect(counts.seen == counts.unchanged + counts.late + counts.answered, "every frame is counted");
+    expect(counts.answered >= 20 && appeared == bank.size(), "every label appears once");
+    const std::vector<std::uint8_t> pixels = noise(64 * 64 * 3);
+    const clipedge_image image = clipedge::image(pixels.data(), 64, 64);
+    expect(status_of([&] { stream.push(image, 1e9); }) == CLIPEDGE_USAGE, "a closed stream takes no frames");
+    clipedge::Stream left(model, bank);
+    left.push(image, 0);  // and is freed before the answer
+}
+
 void null_pointers() {
     clipedge_model* model = nullptr;
     float number = 0;
@@ -88,6 +123,7 @@ void null_pointers() {
     clipedge_model_free(nullptr);
     clipedge_bank_free(nullptr);
     clipedge_index_free(nullptr);
+    clipedge_stream_free(nullptr);
 }
 
 }  // namespace
@@ -101,6 +137,7 @@ int main(int count, char** arguments) {
     expect(bank.size() == 120 && !bank.label(0).empty(), "the bank has its labels");
     in_threads(model, bank);
     classify(model, bank);
+    watch(model, bank);
     search(model, arguments[2]);
     expect(status_of([&] { clipedge::Bank(model, "no such bank"); }) == CLIPEDGE_USAGE, "an unknown bank is refused");
     for (int i = 3; i < count; ++i) {

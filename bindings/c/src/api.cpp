@@ -7,28 +7,16 @@
 #include "classify.hpp"
 #include "clipedge/clipedge.h"
 #include "errors.hpp"
-#include "index.hpp"
-#include "model.hpp"
+#include "handles.hpp"
 
+using clipedge::check_bank;
 using clipedge::check_capacity;
 using clipedge::fail;
 using clipedge::give;
 using clipedge::given;
 using clipedge::guarded;
+using clipedge::images_of;
 using clipedge::taken;
-
-struct clipedge_model {
-    clipedge::Model model;
-    std::string engine;
-};
-
-struct clipedge_bank {
-    clipedge::Bank bank;
-};
-
-struct clipedge_index {
-    clipedge::Index index;
-};
 
 namespace {
 
@@ -40,42 +28,6 @@ clipedge::EngineOptions engine_options(const clipedge_options& options) {
     }
     return {static_cast<clipedge::Provider>(options.provider), options.device, options.threads, options.sleeping == 0,
             text_or_empty(options.engine_cache)};
-}
-
-// The images of an array whose elements are as far apart as the first one says.
-std::vector<clipedge::Image> images_of(const clipedge_image* first, std::size_t count) {
-    std::vector<clipedge::Image> images;
-    if (count == 0) return images;
-    const std::size_t step = given(first, "images").size;
-    const auto* bytes = reinterpret_cast<const char*>(first);
-    for (std::size_t i = 0; i < count; ++i) {
-        const clipedge_image image = taken(reinterpret_cast<const clipedge_image*>(bytes + i * step), "clipedge_image");
-        if (image.size != step) {
-            fail(CLIPEDGE_USAGE, "images[", i, "].size is ", image.size, ", that of the first is ", step,
-                 ": set it to sizeof(clipedge_image) in all");
-        }
-        images.push_back({{image.planes[0], image.planes[1], image.planes[2]},
-                          {image.strides[0], image.strides[1], image.strides[2]},
-                          image.width,
-                          image.height,
-                          static_cast<clipedge::Format>(image.format),
-                          static_cast<clipedge::Matrix>(image.matrix == 0 ? CLIPEDGE_BT601 : image.matrix),
-                          static_cast<clipedge::Range>(image.range == 0 ? CLIPEDGE_LIMITED : image.range)});
-    }
-    return images;
-}
-
-void check_bank(const clipedge::Bank& bank, const clipedge::Model& model) {
-    const clipedge::Manifest& manifest = model.manifest();
-    if (bank.space_id != manifest.space_id) {
-        fail(CLIPEDGE_SPACE, "the prompt bank was made for another model (space ", bank.space_id.substr(0, 12),
-             "...) than this bundle's ", manifest.source_model, " (space ", manifest.space_id.substr(0, 12),
-             "...): make the bank with a bundle of this model");
-    }
-    if (bank.dim != model.dim()) {
-        fail(CLIPEDGE_BUNDLE, "the prompt bank's embeddings have ", bank.dim, " numbers, this bundle's have ",
-             model.dim(), ": the bank was altered; make it again");
-    }
 }
 
 clipedge_bank* open_bank(const clipedge::Model& model, const std::string& path) {

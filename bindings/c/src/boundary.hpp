@@ -39,10 +39,10 @@ T& given(T* pointer, const char* name) {
     return *pointer;
 }
 
-// A struct of the caller's, whose size may be that of an older or a newer header. What it lacks is 0; what is not known
-// here has to be 0.
+// A struct of the caller's, whose size may be that of an older or a newer header. What it lacks is as in `ours`; what is
+// not known here has to be 0.
 template <typename Struct>
-Struct taken(const Struct* theirs, const char* name) {
+Struct taken(const Struct* theirs, const char* name, Struct ours = {}) {
     const std::size_t size = given(theirs, name).size;
     if (size < sizeof(std::size_t) || size > 4096) {
         fail(CLIPEDGE_USAGE, name, ": its size is ", size, ", expected sizeof(", name, "): set it");
@@ -53,7 +53,6 @@ Struct taken(const Struct* theirs, const char* name) {
             fail(CLIPEDGE_UNSUPPORTED, name, " has parts that this library does not know: update it, or leave them 0");
         }
     }
-    Struct ours{};
     std::memcpy(&ours, theirs, std::min(size, sizeof(Struct)));
     return ours;
 }

@@ -13,7 +13,6 @@ namespace {
 
 using Logits = std::vector<double>;
 
-constexpr double even = 0.5;  // threshold of a label that stands alone, before one was fitted
 constexpr double nothing_at_all = -std::numeric_limits<double>::infinity();
 
 // In double: a sigmoid model's probabilities are often so small that float would round them to zero on the way.
@@ -85,6 +84,14 @@ bool is_accepted(const DecisionLogits& logits, const DecisionRule& rule, std::si
     return logits.labels[label] > largest(logits.nothing);
 }
 
+// Every label on its own stands against something.
+void check_compared(const Bank& bank, const DecisionRule& rule) {
+    if (rule.multi_label && bank.negatives == 0 && !bank.sigmoid && !rule.floor) {
+        fail(CLIPEDGE_USAGE, "every label on its own needs something that it is compared with: make the bank with "
+                             "negatives (only models trained with the sigmoid do without)");
+    }
+}
+
 DecisionRule checked_rule(const Bank& bank, bool multi_label) {
     DecisionRule rule;
     rule.multi_label = multi_label;
@@ -97,10 +104,7 @@ DecisionRule checked_rule(const Bank& bank, bool multi_label) {
         fail(CLIPEDGE_USAGE, "the bank has neither negatives nor thresholds, so nothing is ever \"none of these\"; "
                              "make it with `clipedge prompts --negatives` or --fit, or call clipedge_classify");
     }
-    if (multi_label && bank.negatives == 0 && !bank.sigmoid && !rule.floor) {
-        fail(CLIPEDGE_USAGE, "every label on its own needs something that it is compared with: make the bank with "
-                             "negatives (only models trained with the sigmoid do without)");
-    }
+    check_compared(bank, rule);
     return rule;
 }
 
@@ -129,6 +133,19 @@ void decide(const Bank& bank, const float* embeddings, std::size_t count, bool m
             if (result) *result++ = static_cast<float>(found[label]);
         }
     }
+}
+
+std::vector<double> answer(const Bank& bank, const float* embedding) {
+    if (!bank.rule && bank.negatives == 0) {
+        std::vector<float> found(bank.labels.size());
+        probabilities(bank, embedding, 1, found.data());
+        return {found.begin(), found.end()};
+    }
+    const DecisionRule rule = bank.rule.value_or(DecisionRule{});
+    check_compared(bank, rule);
+    std::vector<double> found = decision_probabilities(decision_logits(bank, embedding, rule), rule);
+    for (double& value : found) value = static_cast<float>(value);  // as every answer of a classifier
+    return found;
 }
 
 }  // namespace clipedge

@@ -47,36 +47,6 @@ void check_choice(const char* name, std::int32_t value, std::int32_t last) {
     }
 }
 
-void check(const Image& image) {
-    if (image.width < 1 || image.height < 1) {
-        refuse("expected an image with a width and height of at least 1, found " +
-               size_text(image.width, image.height));
-    }
-    if (image.width > max_side || image.height > max_side ||
-        static_cast<std::int64_t>(image.width) * image.height > max_pixels) {
-        refuse("expected an image of at most " + std::to_string(max_side) + " pixels a side and " +
-               std::to_string(max_pixels) + " in all, found " + size_text(image.width, image.height) +
-               "; scale it down first");
-    }
-    const Layout layout = layout_of(image.format, image.width, image.height);
-    check_choice("an image's matrix", static_cast<std::int32_t>(image.matrix), 2);
-    check_choice("an image's range", static_cast<std::int32_t>(image.range), 2);
-    for (std::size_t i = 0; i < layout.plane_count; ++i) {
-        const auto [rows, row_bytes] = layout.planes[i];
-        const std::string plane = "plane " + std::to_string(i) + " of an image of " +
-                                  size_text(image.width, image.height) + " in format " +
-                                  std::to_string(static_cast<std::int32_t>(image.format));
-        if (image.planes[i] == nullptr) refuse("expected " + plane + ", found a null pointer");
-        if (image.strides[i] < row_bytes) {
-            refuse(plane + " needs " + std::to_string(row_bytes) + " bytes per row, found a stride of " +
-                   std::to_string(image.strides[i]) + "; a stride counts bytes, not pixels");
-        }
-        if (image.strides[i] > std::numeric_limits<std::ptrdiff_t>::max() / rows) {
-            refuse(plane + ": a stride of " + std::to_string(image.strides[i]) + " bytes goes beyond every memory");
-        }
-    }
-}
-
 void check(const Preprocessing& how) {
     for (const std::int32_t size : {how.width, how.height, how.shortest_edge}) {
         if (size < 1 || size > max_size) {
@@ -207,6 +177,36 @@ void pick_nearest(const Image& image, const Fit& kept, Scratch::Buffers& buffers
 }
 
 }  // namespace
+
+void check(const Image& image) {
+    if (image.width < 1 || image.height < 1) {
+        refuse("expected an image with a width and height of at least 1, found " +
+               size_text(image.width, image.height));
+    }
+    if (image.width > max_side || image.height > max_side ||
+        static_cast<std::int64_t>(image.width) * image.height > max_pixels) {
+        refuse("expected an image of at most " + std::to_string(max_side) + " pixels a side and " +
+               std::to_string(max_pixels) + " in all, found " + size_text(image.width, image.height) +
+               "; scale it down first");
+    }
+    const Layout layout = layout_of(image.format, image.width, image.height);
+    check_choice("an image's matrix", static_cast<std::int32_t>(image.matrix), 2);
+    check_choice("an image's range", static_cast<std::int32_t>(image.range), 2);
+    for (std::size_t i = 0; i < layout.plane_count; ++i) {
+        const auto [rows, row_bytes] = layout.planes[i];
+        const std::string plane = "plane " + std::to_string(i) + " of an image of " +
+                                  size_text(image.width, image.height) + " in format " +
+                                  std::to_string(static_cast<std::int32_t>(image.format));
+        if (image.planes[i] == nullptr) refuse("expected " + plane + ", found a null pointer");
+        if (image.strides[i] < row_bytes) {
+            refuse(plane + " needs " + std::to_string(row_bytes) + " bytes per row, found a stride of " +
+                   std::to_string(image.strides[i]) + "; a stride counts bytes, not pixels");
+        }
+        if (image.strides[i] > std::numeric_limits<std::ptrdiff_t>::max() / rows) {
+            refuse(plane + ": a stride of " + std::to_string(image.strides[i]) + " bytes goes beyond every memory");
+        }
+    }
+}
 
 Scratch::Scratch() : Scratch(fastest_kernels()) {}
 Scratch::Scratch(const Kernels& kernels) : buffers(std::make_unique<Buffers>()) { buffers->kernels = &kernels; }

@@ -60,11 +60,14 @@ class Scratch {
     std::unique_ptr<Buffers> buffers;
 };
 
+// Throws std::invalid_argument, naming what was expected and found, for an image that there cannot be, and for a side
+// beyond 65,535 or more than 178,956,970 pixels.
+void check(const Image& image);
+
 // Writes how.height x how.width x 3 bytes of RGB: colour as in clipedge/images/frames.py, resize and crop as in
-// clipedge/images/resize.py, where Pillow 13 does the resizing. Throws std::invalid_argument, naming what was expected
-// and found, for an image or a preprocessing that there cannot be, and for a side beyond 65,535 or more than
-// 178,956,970 pixels, before or after resizing; std::bad_alloc. The memory used is about that of the picture between
-// the two passes, resized along one side and cropped.
+// clipedge/images/resize.py, where Pillow 13 does the resizing. Throws std::invalid_argument as check() does, also for
+// a preprocessing that there cannot be and for too many pixels after resizing; std::bad_alloc. The memory used is about
+// that of the picture between the two passes, resized along one side and cropped.
 void preprocess(const Image& image, const Preprocessing& how, std::uint8_t* pixels, Scratch& scratch);
 void preprocess(const Image& image, const Preprocessing& how, std::uint8_t* pixels);
 

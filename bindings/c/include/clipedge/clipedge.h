@@ -1,8 +1,9 @@
 /* libclipedge: CLIP on devices, from C. Loads the same bundles as the Python package and gives the same numbers.
 
 Ownership
-  - A handle (clipedge_model, clipedge_bank, clipedge_index) belongs to whoever opened it, who frees it once with its
-    _free function. NULL may be freed. Banks and indexes do not need the model any more once they are open.
+  - A handle (clipedge_model, clipedge_bank, clipedge_index, clipedge_stream) belongs to whoever opened it, who frees it
+    once with its _free function. NULL may be freed. Banks and indexes do not need the model any more once they are
+    open; a stream needs its model and its bank until it is freed.
   - What goes in (paths, texts, images, embeddings) stays the caller's; nothing of it is kept when a call returns.
   - Numbers come out into buffers that the caller owns. `capacity` counts the elements that such a buffer holds; where
     it is too small the call fails with CLIPEDGE_USAGE and nothing is written.
@@ -19,14 +20,15 @@ Errors
 
 Threads
   - A loaded model is immutable: any number of threads may encode with it at once. The text tower opens at its first
-    use, behind a lock. Banks and indexes are immutable, too. To free a handle while another thread uses it is an error.
+    use, behind a lock. Banks and indexes are immutable, too; a stream takes calls from any thread. To free a handle
+    while another thread uses it is an error.
 
 Structs
   - They begin with `size`, which the caller sets to the sizeof that it was compiled with; the macros do that. A shorter
-    struct of an older client has the defaults (all of them zero) in what it lacks; one of a newer client is taken when
-    what is not known here is zero.
+    struct of an older client has the defaults (those of the macro) in what it lacks; one of a newer client is taken
+    when what is not known here is zero.
 
-A picture to a label:
+A camera's frames to events: stream.h. A picture to a label:
 
     clipedge_model *model = NULL;
     clipedge_bank *bank = NULL;
