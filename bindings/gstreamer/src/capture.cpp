@@ -76,9 +76,8 @@ Rows rows_of(const clipedge_image& image, int plane) {
 class Mapped {
 public:
     Mapped(const GstVideoInfo& info, GstBuffer* buffer) {
-        GstVideoInfo copy = info;  // which gst_video_frame_map does not declare const
         const auto flags = static_cast<GstMapFlags>(GST_MAP_READ | GST_VIDEO_FRAME_MAP_FLAG_NO_REF);
-        if (!gst_video_frame_map(&frame_, &copy, buffer, flags)) {
+        if (!gst_video_frame_map(&frame_, &info, buffer, flags)) {
             throw std::runtime_error("a buffer cannot be read as the frame that its caps describe");
         }
     }

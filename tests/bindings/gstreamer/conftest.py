@@ -69,4 +69,4 @@ def video(clip_fp32: clipedge.Clip, tmp_path_factory: pytest.TempPathFactory) ->
     raw = folder / "video.rgb"
     raw.write_bytes(pictures.tobytes())
     labels = clip_fp32.classifier(clip_fp32.saved_bank("default")).predict(list(pictures))
-    return Video(folder, raw, pictures, tuple(" ".join(pair) for pair in classes), tuple(labels))
+    return Video(folder, raw, pictures, tuple(" ".join(pair) for pair in classes), tuple(map(str, labels)))

@@ -3,8 +3,9 @@
 // Of the pipeline the last element is called "sink", the element that is tested "clip". A line for each thing seen:
 //
 //     answer clipedge, ...      a message of clip's
-//     frame TIMESTAMP OF ROW    a buffer that reached the sink, the timestamp in the element's metadata, and the
-//                               stride in GstVideoMeta; "-" where there is none
+//     frame TIMESTAMP OF ROW USE   a buffer that reached the sink, the timestamp in the element's metadata, the stride
+//                               in GstVideoMeta ("-" where there is none), and "held" or "free": whether something
+//                               else holds its memory
 //     error TEXT, warning TEXT
 //     calls N                   of the model
 //
@@ -62,8 +63,9 @@ GstPadProbeReturn at_sink(GstPad*, GstPadProbeInfo* info, gpointer) {
     guint64 of = 0;
     const bool answered = meta && gst_structure_get_uint64(gst_custom_meta_get_structure(meta), "timestamp", &of);
     std::unique_lock<std::mutex> lock(seen.mutex);
-    std::printf("frame %" G_GUINT64_FORMAT " %s %s\n", GST_BUFFER_PTS(buffer), answered ? std::to_string(of).c_str() : "-",
-                video ? std::to_string(video->stride[0]).c_str() : "-");
+    std::printf("frame %" G_GUINT64_FORMAT " %s %s %s\n", GST_BUFFER_PTS(buffer),
+                answered ? std::to_string(of).c_str() : "-", video ? std::to_string(video->stride[0]).c_str() : "-",
+                gst_buffer_is_all_memory_writable(buffer) ? "free" : "held");
     ++seen.frames;
     seen.changed.notify_all();
     if (seen.needed > 0) {

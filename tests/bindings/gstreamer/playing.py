@@ -27,11 +27,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Passed:
-    """A buffer at the sink: its timestamp, that of the answer attached to it, and its stride in GstVideoMeta."""
+    """A buffer at the sink: its timestamp, that of the answer attached to it, its stride in GstVideoMeta, and whether
+    something else holds its memory."""
 
     timestamp: int
     answered: int | None
     stride: int | None
+    held: bool
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,22 @@ def parse_answer(text: str) -> Answer:
     labels = re.search(r"labels=(?:\(\w+\))?<([^>]*)>", text)
     scores = re.search(r"scores=(?:\(\w+\))?<([^>]*)>", text)
     assert timestamp and labels and scores, text
-    names = tuple(quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^\s,"]+)', labels[1]))
+    # Both quote a label with a space, and put a backslash before the space.
+    found = re.findall(r'"([^"]*)"|([^\s,"]+)', labels[1])
+    names = tuple((quoted or plain).replace("\\", "") for quoted, plain in found)
     return Answer(int(timestamp[1]), names, tuple(map(float, re.findall(r"[^\s,]+", scores[1]))))
+
+
+def passed(line: str) -> Passed:
+    _, timestamp, answered, stride, held = line.split()
+    numbers = [None if number == "-" else int(number) for number in (answered, stride)]
+    return Passed(int(timestamp), *numbers, held == "held")
 
 
 def heard(output: str) -> Heard:
     lines = output.splitlines()
     answers = [parse_answer(line) for line in lines if line.startswith("answer ")]
-    fields = [line.split()[1:] for line in lines if line.startswith("frame ")]
-    frames = [Passed(int(at), *(None if value == "-" else int(value) for value in rest)) for at, *rest in fields]
+    frames = [passed(line) for line in lines if line.startswith("frame ")]
     complaints = [line for line in lines if line.startswith(("error ", "warning "))]
     calls = sum(int(line.split()[1]) for line in lines if line.startswith("calls "))
     return Heard(tuple(lines), tuple(answers), tuple(frames), tuple(complaints), calls)

@@ -73,16 +73,8 @@ def test_a_slow_model_stalls_nothing(player: Player, video: Video, demo_bundle_f
     assert not any(line.startswith("answer") for line in heard.lines[:frames])
     assert heard.calls == len(heard.answers) == 2
     assert heard.answers[-1].timestamp == (frames - 1) * SECOND
+    assert not any(frame.held for frame in heard.frames)  # so that no pool runs dry
     assert not heard.complaints
-
-
-def test_small_pools_do_not_run_dry(player: Player, demo_bundle_fp32: Path) -> None:
-    """The frame that the model has is a copy: a queue's worth of buffers would be missed by a source with few."""
-    source = "videotestsrc num-buffers=50 ! video/x-raw,width=64,height=64"
-    heard = player.played(
-        f'{source} ! clipedge bundle="{demo_bundle_fp32}" interval=0 ! timeoverlay ! fakesink name=sink', "--slow", "50"
-    )
-    assert len(heard.frames) == 50 and heard.calls == 2
 
 
 def test_the_interval_is_kept(player: Player, video: Video, demo_bundle_fp32: Path) -> None:
@@ -133,9 +125,9 @@ def test_it_can_be_played_again(player: Player, video: Video, demo_bundle_fp32: 
     assert len(heard.frames) == 48 and times.count(0) == times.count(23 * SECOND) == 2
 
 
-def test_two_elements_in_a_pipeline(player: Player, video: Video, demo_bundle_fp32: Path, demo_bundle: Path) -> None:
-    clips = [f'clipedge bundle="{bundle}" interval=0' for bundle in (demo_bundle_fp32, demo_bundle)]
-    heard = player.played(f"{video.bytes()} ! {' ! '.join(clips)} ! fakesink name=sink")
+def test_two_elements_in_a_pipeline(player: Player, video: Video, demo_bundle_fp32: Path) -> None:
+    clip = f'clipedge bundle="{demo_bundle_fp32}" interval=0'
+    heard = player.played(f"{video.bytes()} ! {clip} ! {clip} ! fakesink name=sink")
     assert sum(answer.timestamp == 23 * SECOND for answer in heard.answers) == 2
 
 
@@ -147,7 +139,7 @@ def test_two_elements_in_a_pipeline(player: Player, video: Video, demo_bundle_fp
         ({"bundle": "DEMO", "bank": "absent"}, "absent"),
         ({"bundle": "DEMO", "bank": "./absent"}, "absent"),
         ({"bundle": "DEMO", "variant": "int8.arm"}, "int8.arm"),
-        ({"bundle": "DEMO", "provider": "tensorrt"}, "tensorrt"),
+        ({"bundle": "DEMO", "provider": "tensorrt"}, "this build has no TensorRT"),
     ],
     ids=["no bundle", "not a bundle", "no such bank", "no such file", "no such variant", "not in this build"],
 )
