@@ -4,41 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
-from numpy.typing import NDArray
 
 import clipedge
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the files here that are no tests
 
 from building import install
-from playing import Player, build_plugin, compile_player
-
-
-@dataclass(frozen=True)
-class Video:
-    """Scenes of one object each, a frame a second."""
-
-    folder: Path  # 00000.png, 00001.png, ...
-    raw: Path  # the same as RGB, one after the other
-    pictures: NDArray[np.uint8]  # (frames, height, width, 3)
-    drawn: tuple[str, ...]  # the label of each
-    labels: tuple[str, ...]  # the Python runtime's answer to each
-
-    def pngs(self) -> str:
-        """The source of a pipeline."""
-        return f'multifilesrc location="{self.folder}/%05d.png" caps="image/png,framerate=(fraction)1/1" ! pngdec'
-
-    def bytes(self) -> str:
-        """The same, from the raw file."""
-        _, height, width, _ = self.pictures.shape
-        layout = f"format=rgb width={width} height={height} framerate=1/1"
-        return f'filesrc location="{self.raw}" ! rawvideoparse {layout}'
+from playing import Player, Video, build_plugin, compile_player
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from building import REPOSITORY, SOURCES, cmake, run
+from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
 ELEMENT = REPOSITORY / "bindings" / "gstreamer"
@@ -116,6 +118,27 @@ class Player:
         found, done = self.play(pipeline, *options, **environment)
         assert done.returncode == 0, f"{pipeline}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return found
+
+
+@dataclass(frozen=True)
+class Video:
+    """Scenes of one object each, a frame a second."""
+
+    folder: Path  # 00000.png, 00001.png, ...
+    raw: Path  # the same as RGB, one after the other
+    pictures: NDArray[np.uint8]  # (frames, height, width, 3)
+    drawn: tuple[str, ...]  # the label of each
+    labels: tuple[str, ...]  # the Python runtime's answer to each
+
+    def pngs(self) -> str:
+        """The source of a pipeline."""
+        return f'multifilesrc location="{self.folder}/%05d.png" caps="image/png,framerate=(fraction)1/1" ! pngdec'
+
+    def bytes(self) -> str:
+        """The same, from the raw file."""
+        _, height, width, _ = self.pictures.shape
+        layout = f"format=rgb width={width} height={height} framerate=1/1"
+        return f'filesrc location="{self.raw}" ! rawvideoparse {layout}'
 
 
 def properties(values: Mapping[str, object]) -> str:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from building import run
-from conftest import Video
-from playing import ELEMENT, HERE, Answer, Player, parse_answer, properties
+from playing import ELEMENT, Answer, Player, Video, parse_answer, properties
 
 SECOND = 1_000_000_000
 
@@ -152,6 +151,13 @@ def test_gst_launch_says_what_libclipedge_says(
     assert re.search(f"ERROR: from element .*clipedge0: .*{re.escape(text)}", done.stderr), done.stderr
 
 
+def test_a_model_that_fails_ends_the_pipeline(player: Player, video: Video, demo_bundle_fp32: Path) -> None:
+    source = f'{video.bytes()} ! clipedge bundle="{demo_bundle_fp32}" interval=0'
+    heard, done = player.play(f"{source} ! fakesink name=sink", "--fail")
+    assert done.returncode == 1 and heard.calls == 2 and len(heard.answers) == 1
+    assert heard.complaints == ("error probabilities holds 0, expected 1 times 120",)
+
+
 def test_a_bank_at_a_path(player: Player, video: Video, demo_bundle_fp32: Path, tmp_path: Path) -> None:
     bank = tmp_path / "my bank"
     bank.write_bytes((demo_bundle_fp32 / "prompts" / "default.safetensors").read_bytes())
@@ -199,4 +205,4 @@ def test_the_plugin_exports_what_gstreamer_needs(player: Player) -> None:
     lines = run(["nm", "--dynamic", "--defined-only", player.plugin / "libgstclipedge.so"]).splitlines()
     symbols = {line.split()[2] for line in lines}
     assert {"gst_plugin_clipedge_register", "gst_plugin_clipedge_get_desc"} <= symbols
-    assert not [symbol for symbol in symbols if symbol.startswith("_ZN8clipedge")], HERE
+    assert not [symbol for symbol in symbols if symbol.startswith("_ZN8clipedge")]

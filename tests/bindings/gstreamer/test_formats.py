@@ -84,7 +84,13 @@ def source_of(frame: Frame, path: Path) -> str:
 
 @pytest.mark.parametrize(("name", "matrix", "range_"), CASES, ids=map("-".join, CASES))
 def test_scores_are_pythons(
-    player: Player, clip_fp32: clipedge.Clip, demo_bundle_fp32: Path, tmp_path: Path, name: str, matrix: str, range_: str
+    player: Player,
+    clip_fp32: clipedge.Clip,
+    demo_bundle_fp32: Path,
+    tmp_path: Path,
+    name: str,
+    matrix: str,
+    range_: str,
 ) -> None:
     frame = drawn(name, matrix, range_)
     clip = properties({"bundle": demo_bundle_fp32, "top_k": 120})
@@ -110,9 +116,7 @@ def test_the_colours_matter(clip_fp32: clipedge.Clip) -> None:
 
 
 @pytest.mark.parametrize("colorimetry", ["bt2020", "smpte240m"])
-def test_an_unknown_matrix_is_refused(
-    player: Player, demo_bundle_fp32: Path, tmp_path: Path, colorimetry: str
-) -> None:
+def test_an_unknown_matrix_is_refused(player: Player, demo_bundle_fp32: Path, tmp_path: Path, colorimetry: str) -> None:
     source = source_of(drawn("nv12", "bt601", "limited"), tmp_path / "raw").replace("2:4:0:0", colorimetry)
     heard, done = player.play(f'{source} ! clipedge bundle="{demo_bundle_fp32}" ! fakesink name=sink')
     assert done.returncode == 1
