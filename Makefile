@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement bindings bindings-dependencies bindings-fuzz bench-bindings bench-distillation gstreamer gstreamer-dependencies gstreamer-leaks
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement bindings bindings-dependencies bindings-fuzz bench-bindings bench-distillation gstreamer gstreamer-dependencies gstreamer-leaks bench-gstreamer
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -118,7 +118,8 @@ GSTREAMER_PACKAGES := libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev gstre
 gstreamer-dependencies: build/.gstreamer  ## what building and testing the GStreamer element needs
 
 build/.gstreamer:
-	dpkg -s $(GSTREAMER_PACKAGES) >/dev/null 2>&1 || \
+	(pkg-config --exists gstreamer-video-1.0 && command -v valgrind && gst-inspect-1.0 --exists rawvideoparse && \
+		gst-inspect-1.0 --exists capssetter) >/dev/null || \
 		(apt-get update && apt-get install -y --no-install-recommends $(GSTREAMER_PACKAGES))
 	mkdir -p build && touch $@
 
@@ -130,6 +131,9 @@ gstreamer: bindings gstreamer-dependencies  ## the GStreamer plugin: build/gstre
 GSTREAMER_FRAMES ?= 10000
 gstreamer-leaks: $(VENV)/.test bindings-dependencies gstreamer-dependencies  ## GSTREAMER_FRAMES frames under valgrind
 	CLIPEDGE_GSTREAMER_FRAMES=$(GSTREAMER_FRAMES) $(BIN)/pytest tests/bindings/gstreamer/test_leaks.py
+
+bench-gstreamer: $(VENV)/.export gstreamer  ## a live pipeline with and without the element: results/gstreamer.md, .json
+	$(BIN)/python benchmarks/gstreamer_element.py
 
 bench-bindings: $(VENV)/.export bindings  ## libclipedge beside ONNX Runtime's own session: results/bindings_overhead.md, .json
 	$(BIN)/python benchmarks/bindings_overhead.py

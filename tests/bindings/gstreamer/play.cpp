@@ -1,18 +1,20 @@
 // Plays a pipeline and tells what came of it:  play [OPTION] PIPELINE
 //
-// Of the pipeline the last element is called "sink", the element that is tested "clip". A line for each thing seen:
+// An element of the pipeline is called "sink": frames are looked at where they enter it. A line for each thing seen:
 //
-//     answer clipedge, ...      a message of clip's
+//     answer clipedge, ...         a message of the element
 //     frame TIMESTAMP OF ROW USE   a buffer that reached the sink, the timestamp in the element's metadata, the stride
-//                               in GstVideoMeta ("-" where there is none), and "held" or "free": whether something
-//                               else holds its memory
+//                                  in GstVideoMeta ("-" where there is none), and "held" or "free": whether something
+//                                  else holds its memory
 //     error TEXT, warning TEXT
-//     calls N                   of the model
+//     calls N                      of the model
+//     seconds S                    from the first frame at the sink to the end of the stream
 //
 // --step     a frame goes on from the sink only when it was answered: all of them are
 // --slow N   the model's first call returns when N frames have reached the sink
 // --seek     as --slow, but what opens the model is a flushing seek to 5 s that has returned
 // --stop     as --slow, but what opens the model is that the pipeline is being stopped
+// --late MS  each call of the model takes so much longer
 // --fail     the model's second call fails
 // --twice    play, stop, play again
 //
@@ -44,10 +46,13 @@ struct Seen {
     int needed = 0;  // frames before the model's first call returns
     bool steps = false;
     bool fails = false;
+    std::chrono::milliseconds late{0};  // by which the model answers
+    std::chrono::steady_clock::time_point began;
 } seen;
 
-void wait_until(std::unique_lock<std::mutex>& lock, bool (*holds)(int), int number, const char* what) {
-    if (seen.changed.wait_for(lock, patience, [&] { return holds(number); })) return;
+template <typename Holds>
+void wait_until(std::unique_lock<std::mutex>& lock, const Holds& holds, const char* what) {
+    if (seen.changed.wait_for(lock, patience, holds)) return;
     std::fprintf(stderr, "waited in vain: %s\n", what);
     std::exit(3);
 }
@@ -68,12 +73,10 @@ GstPadProbeReturn at_sink(GstPad*, GstPadProbeInfo* info, gpointer) {
     std::printf("frame %" G_GUINT64_FORMAT " %s %s %s\n", GST_BUFFER_PTS(buffer),
                 answered ? std::to_string(of).c_str() : "-", video ? std::to_string(video->stride[0]).c_str() : "-",
                 gst_buffer_is_all_memory_writable(buffer) ? "free" : "held");
-    ++seen.frames;
+    if (seen.frames++ == 0) seen.began = std::chrono::steady_clock::now();
     seen.changed.notify_all();
-    if (seen.needed > 0) {
-        wait_until(lock, [](int) { return seen.calls > 0; }, 0, "the model was never asked");
-    }
-    if (seen.steps) wait_until(lock, [](int n) { return seen.answers >= n; }, seen.frames, "a frame had no answer");
+    if (seen.needed > 0) wait_until(lock, [] { return seen.calls > 0; }, "the model was never asked");
+    if (seen.steps) wait_until(lock, [] { return seen.answers >= seen.frames; }, "a frame had no answer");
     return GST_PAD_PROBE_OK;
 }
 
@@ -112,12 +115,14 @@ bool wait_for_end(GstElement* pipeline) {
         gst_message_unref(message);
     }
     gst_object_unref(bus);
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - seen.began;
+    std::printf("seconds %.3f\n", taken.count());
     return ended;
 }
 
 void wait_for_model() {
     std::unique_lock<std::mutex> lock(seen.mutex);
-    wait_until(lock, [](int) { return seen.calls > 0; }, 0, "the model was never asked");
+    wait_until(lock, [] { return seen.calls > 0; }, "the model was never asked");
 }
 
 GstElement* made(const char* description) {
@@ -175,9 +180,10 @@ extern "C" CLIPEDGE_API clipedge_status clipedge_classify_images(const clipedge_
         fails = seen.fails && seen.calls == 2;
         seen.changed.notify_all();
         if (seen.calls == 1) {
-            wait_until(lock, [](int) { return seen.frames >= seen.needed; }, 0, "the frames did not come");
+            wait_until(lock, [] { return seen.frames >= seen.needed; }, "the frames did not come");
         }
     }
+    std::this_thread::sleep_for(seen.late);
     static const auto real = reinterpret_cast<decltype(&clipedge_classify_images)>(
         dlsym(RTLD_NEXT, "clipedge_classify_images"));
     return real(model, bank, images, count, probabilities, fails ? 0 : capacity);
@@ -189,6 +195,7 @@ int main(int count, char** arguments) {
     const std::string option = count > 2 ? arguments[1] : "";
     seen.steps = option == "--step";
     seen.fails = option == "--fail";
+    if (option == "--late") seen.late = std::chrono::milliseconds(std::atoi(arguments[2]));
     if (option == "--slow") seen.needed = std::atoi(arguments[2]);
     if (option == "--seek" || option == "--stop") seen.needed = 1 << 30;
     GstElement* pipeline = made(arguments[count - 1]);

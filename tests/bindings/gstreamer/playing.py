@@ -47,6 +47,7 @@ class Heard:
     frames: tuple[Passed, ...]
     complaints: tuple[str, ...]  # errors and warnings
     calls: int  # of the model
+    seconds: float  # from the first frame to the end of the stream
 
 
 def parse_answer(text: str) -> Answer:
@@ -72,8 +73,18 @@ def heard(output: str) -> Heard:
     answers = [parse_answer(line) for line in lines if line.startswith("answer ")]
     frames = [passed(line) for line in lines if line.startswith("frame ")]
     complaints = [line for line in lines if line.startswith(("error ", "warning "))]
-    calls = sum(int(line.split()[1]) for line in lines if line.startswith("calls "))
-    return Heard(tuple(lines), tuple(answers), tuple(frames), tuple(complaints), calls)
+    return Heard(
+        lines=tuple(lines),
+        answers=tuple(answers),
+        frames=tuple(frames),
+        complaints=tuple(complaints),
+        calls=int(sum(numbers("calls", lines))),
+        seconds=sum(numbers("seconds", lines)),
+    )
+
+
+def numbers(name: str, lines: Sequence[str]) -> list[float]:
+    return [float(line.split()[1]) for line in lines if line.startswith(f"{name} ")]
 
 
 def build_plugin(name: str, prefix: Path, *settings: str) -> Path:
