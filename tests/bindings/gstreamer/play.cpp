@@ -150,6 +150,10 @@ bool play(GstElement* pipeline, const std::string& option) {
         wait_for_model();
         const auto flags = static_cast<GstSeekFlags>(GST_SEEK_FLAG_FLUSH | GST_SEEK_FLAG_ACCURATE);
         if (!gst_element_seek_simple(pipeline, GST_FORMAT_TIME, flags, 5 * GST_SECOND)) std::exit(4);
+        GstBus* bus = gst_element_get_bus(pipeline);
+        gst_bus_set_flushing(bus, TRUE);  // the stream may have come to its end before
+        gst_bus_set_flushing(bus, FALSE);
+        gst_object_unref(bus);
         std::puts("sought");
         open_model();
     }

@@ -64,7 +64,6 @@ def test_addresses_and_undefined_behaviour(
     for option, frames in (("--step", 20), ("--twice", 10_000), ("--stop", 500)):
         heard = watched.played(pipeline(demo_bundle_fp32, frames), option, **options)
         assert heard.calls and not heard.complaints
-    assert len(heard.frames) < 500  # the last one was stopped
 
 
 def test_races(tmp_path: Path) -> None:

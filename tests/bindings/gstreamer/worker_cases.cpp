@@ -80,6 +80,8 @@ void stopping_forgets_what_waits() {
     Busy busy;
     offer(busy.worker, busy.frame, 1);
     std::future<void> stopped = std::async(std::launch::async, [&] { busy.worker.stop(); });
+    while (!busy.worker.drain(milliseconds(1))) {
+    }  // until it is stopping
     expect(stopped.wait_for(milliseconds(20)) == std::future_status::timeout, "the work at hand is waited for");
     busy.opened.set_value();
     stopped.get();
