@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement bindings bindings-dependencies bindings-fuzz bench-bindings bench-distillation bench-finetune bench-fp8
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement bindings bindings-dependencies bindings-fuzz bench-bindings bench-distillation bench-finetune bench-fp8 gstreamer gstreamer-dependencies gstreamer-leaks bench-gstreamer
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -20,10 +20,10 @@ tour: $(VENV)/.export  ## run docs/tour.md from top to bottom, and draw its pict
 	$(BIN)/python docs/run_tour.py demo-output/tour --pictures
 
 # Two processes: most tests keep one core busy. A file's tests share what its fixtures made.
-test: $(VENV)/.test $(ORIGIN)/.installed bindings-dependencies  ## all tests
+test: $(VENV)/.test $(ORIGIN)/.installed bindings-dependencies gstreamer-dependencies  ## all tests
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
-test-quick: $(VENV)/.test $(ORIGIN)/.installed bindings-dependencies  ## without the slow ones
+test-quick: $(VENV)/.test $(ORIGIN)/.installed bindings-dependencies gstreamer-dependencies  ## without the slow ones
 	$(BIN)/pytest -m "not slow"
 
 # mypy looks at an installed copy from another folder: in the repository it would skip export/ and calibration/.
@@ -113,6 +113,30 @@ bindings: $(VENV)/.export bindings-dependencies  ## libclipedge and its examples
 FUZZ_SECONDS ?= 600
 bindings-fuzz: $(VENV)/.test bindings-dependencies  ## attack libclipedge's parsers, each for FUZZ_SECONDS
 	CLIPEDGE_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/bindings/test_builds.py -k attack -rP
+
+# GStreamer with its headers, tools and the plugins of the examples, on the same machines. Needs root for apt-get.
+GSTREAMER_PACKAGES := libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev gstreamer1.0-tools \
+	gstreamer1.0-plugins-base gstreamer1.0-plugins-good valgrind
+
+gstreamer-dependencies: build/.gstreamer  ## what building and testing the GStreamer element needs
+
+build/.gstreamer:
+	(pkg-config --exists gstreamer-video-1.0 && command -v valgrind && gst-inspect-1.0 --exists rawvideoparse && \
+		gst-inspect-1.0 --exists capssetter) >/dev/null || \
+		(apt-get update && apt-get install -y --no-install-recommends $(GSTREAMER_PACKAGES))
+	mkdir -p build && touch $@
+
+gstreamer: bindings gstreamer-dependencies  ## the GStreamer plugin: build/gstreamer/libgstclipedge.so
+	cmake --install build/bindings --prefix build/gstreamer-prefix
+	cmake -S bindings/gstreamer -B build/gstreamer -DCMAKE_PREFIX_PATH=$(abspath build/gstreamer-prefix)
+	cmake --build build/gstreamer --parallel 2
+
+GSTREAMER_FRAMES ?= 10000
+gstreamer-leaks: $(VENV)/.test bindings-dependencies gstreamer-dependencies  ## GSTREAMER_FRAMES frames under valgrind
+	CLIPEDGE_GSTREAMER_FRAMES=$(GSTREAMER_FRAMES) $(BIN)/pytest tests/bindings/gstreamer/test_leaks.py
+
+bench-gstreamer: $(VENV)/.export gstreamer  ## a live pipeline with and without the element: results/gstreamer.md, .json
+	$(BIN)/python benchmarks/gstreamer_element.py
 
 bench-bindings: $(VENV)/.export bindings  ## libclipedge beside ONNX Runtime's own session: results/bindings_overhead.md, .json
 	$(BIN)/python benchmarks/bindings_overhead.py

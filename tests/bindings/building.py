@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -26,13 +27,32 @@ def build(name: str, *settings: str, targets: Sequence[str] = ("all",)) -> Path:
     ONNX Runtime is this environment's wheel. Its headers are the system's, or those that `make bindings-dependencies`
     fetched.
     """
-    folder = REPOSITORY / "build" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:  # tests run in several processes
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted = [f"-DONNXRUNTIME_PYTHON={sys.executable}", "-DCLIPEDGE_EXAMPLES=ON", *settings]
-        if (HEADERS / "onnxruntime_c_api.h").is_file():
-            wanted.append(f"-DONNXRUNTIME_INCLUDE_DIR={HEADERS}")
-        run(["cmake", "-S", SOURCES, "-B", folder, *wanted])
+    wanted = [f"-DONNXRUNTIME_PYTHON={sys.executable}", "-DCLIPEDGE_EXAMPLES=ON", *settings]
+    if (HEADERS / "onnxruntime_c_api.h").is_file():
+        wanted.append(f"-DONNXRUNTIME_INCLUDE_DIR={HEADERS}")
+    return cmake(SOURCES, name, *wanted, targets=targets)
+
+
+def cmake(sources: Path, name: str, *settings: str, targets: Sequence[str] = ("all",)) -> Path:
+    """Build a CMake project in build/NAME; returns that folder."""
+    with locked(name) as folder:
+        run(["cmake", "-S", sources, "-B", folder, *settings])
         run(["cmake", "--build", folder, "--parallel", "2", "--target", *targets])
     return folder
+
+
+def install(folder: Path, name: str) -> Path:
+    """Install what was built in ``folder`` into build/NAME; returns that prefix."""
+    with locked(name) as prefix:
+        run(["cmake", "--install", folder, "--prefix", prefix])
+    return prefix
+
+
+@contextmanager
+def locked(name: str) -> Iterator[Path]:
+    """build/NAME, which no other process writes meanwhile: tests run in several."""
+    folder = REPOSITORY / "build" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
