@@ -18,6 +18,7 @@ from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.choice import Choice
 from clipedge.export.dense import check_dense, prepare_dense, prove_dense
 from clipedge.export.fastest import AUTO, auto_precisions, check_auto, choose_fastest, drop_files
+from clipedge.export.finishing import check_finish
 from clipedge.export.half import prove_half
 from clipedge.export.html import report_html
 from clipedge.export.layout import Layout, check_layout, to_huggingface
@@ -63,6 +64,7 @@ def export(
     dense: bool = False,
     quantizer: Quantizer = "clipedge",
     int8_attention: bool = False,
+    finish: int = 0,
 ) -> Report:
     """Export ``model`` to a bundle at ``output`` and prove that it gives the same answers.
 
@@ -84,7 +86,8 @@ def export(
     ``dense``: each variant also gets a graph of the pictures' patches, which heatmaps are made of
     (``clipedge.export.dense``). ``quantizer`` "modelopt" has NVIDIA's Model Optimizer quantize for TensorRT, and shows
     our own quantizer's proof beside its one (``clipedge.export.rival``). ``int8_attention``: for TensorRT the products
-    of attention are in INT8, too, which fewer models bear; whether that is faster only the GPU tells.
+    of attention are in INT8, too, which fewer models bear; whether that is faster only the GPU tells. ``finish``: INT8
+    is trained for so many steps to give the float towers' embeddings (``clipedge.export.finishing``).
 
     An export that fails leaves nothing behind: what was at ``output`` stays. Raises GateError (which holds the
     report) if the exported model stays below the gate, BackendError if a graph breaks TensorRT's rules (``target``
@@ -95,6 +98,8 @@ def export(
     check_quantizer(quantizer, wanted, dense)
     if int8_attention:
         check_int8_attention(wanted)
+    if finish:
+        check_finish(finish, wanted, quantizer, int8_attention)
     with replacing_folder(output) as folder:
         source = ModelSource(
             os.fspath(DEMO_CHECKPOINT if model is None else model),
@@ -113,7 +118,7 @@ def export(
         _check_drop(max_drop, material, len(material.proof))
         gate = GATE if max_drop is None else dataclasses.replace(GATE, max_drop_points=max_drop)
         pictures = PixelStream(material.calibration, checkpoint.preprocessing, "calibrating the image tower")
-        calibrations = Calibrations(checkpoint.space_id, pictures, calibration_cache, int8_attention)
+        calibrations = Calibrations(checkpoint.space_id, pictures, calibration_cache, int8_attention, finish)
         proof = PixelStream(material.proof, checkpoint.preprocessing, "proving the image tower")
         texts = SourceTexts(checkpoint)
         sources = [image_source(checkpoint, pictures, proof), *([text_source(texts, material)] if text else [])]
