@@ -3,8 +3,8 @@
     python benchmarks/quantization_aware.py [--scenes 10000] [--finish 300] [--work DIR]
 
 The student has four blocks at half the demonstration model's width, cut out of it and distilled here, briefly. Its
-twins (clipedge.export.demo.outliers) compute the same function with channels and a neuron that are several times larger,
-as trained CLIP towers have them. Each is quantized as plain kernels take it, one scale for a whole weight and no
+twins (clipedge.export.demo.outliers) compute the same function with channels and a neuron that are larger, as trained
+CLIP towers have them. Each is quantized as plain kernels take it, one scale for a whole weight and no
 smoothing (with our own range search and bias correction); the same is finished; and, since nobody has to do without, as
 we do by default, one scale for each output channel and smoothing. The image tower is in INT8 for x86 on ONNX Runtime,
 labels come from the float text tower. Calibration and finishing see the same scenes of the split "calibration";
@@ -76,7 +76,7 @@ def train_student(work: Path, settings: Settings) -> Path:
 
     folder = work / f"student-{settings.steps}-{settings.training_scenes}"
     if not (folder / "config.json").is_file():
-        recipe = Recipe(steps=settings.steps, validate_every=max(settings.steps // 4, 1))
+        recipe = Recipe(steps=settings.steps, batch_size=64, validate_every=max(settings.steps // 4, 1))
         distill(None, STUDENT, f"scenes:{settings.training_scenes}", folder, recipe=recipe)
     return folder
 
@@ -202,11 +202,11 @@ def markdown(document: dict[str, Any]) -> str:
         "# Quantization-aware finishing",
         "",
         f"A student of four blocks ({document['student']}, {settings['steps']} steps on",
-        f"{settings['training_scenes']:,} scenes) and twins of it with outliers. Plain: one scale for a whole weight, no",
-        "smoothing. Default: one for each output channel, and smoothing. Finished: "
-        f"{settings['finish']} steps on the {settings['calibration']:,}",
-        f"calibration scenes. Zero-shot top-1 over 120 classes on {settings['scenes']:,} unseen scenes, percent, and the",
-        "paired difference to float32 in points [95 % intervals].",
+        f"{settings['training_scenes']:,} scenes) and twins of it with outliers. Plain: one scale for a whole weight,",
+        "no smoothing. Default: one for each output channel, and smoothing. Finished: plain, trained for",
+        f"{settings['finish']} steps on the {settings['calibration']:,} calibration scenes. Zero-shot top-1 over 120",
+        f"classes on {settings['scenes']:,} unseen scenes, percent, and the paired difference to float32 in points",
+        "[95 % intervals].",
         f"{machine['cpu']}, {machine['cores']} cores, {document['threads']} of them torch's, "
         f"VNNI: {'yes' if machine['vnni'] else 'no'}; {machine['date']}.",
         "",
@@ -234,8 +234,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=10_000, help="of the test (default 10000)")
     parser.add_argument("--finish", type=int, default=300, help="steps of finishing (default 300)")
     parser.add_argument("--calibration", type=int, default=512, help="scenes that calibrate and finish (default 512)")
-    parser.add_argument("--steps", type=int, default=600, help="of the student's training (default 600)")
-    parser.add_argument("--training-scenes", type=int, default=6000, help="(default 6000)")
+    parser.add_argument("--steps", type=int, default=300, help="of the student's training (default 300)")
+    parser.add_argument("--training-scenes", type=int, default=3000, help="(default 3000)")
     parser.add_argument("--work", type=Path, default=BUILD / "quantization-aware", help="where the student is kept")
     arguments = vars(parser.parse_args())
     work = arguments.pop("work")

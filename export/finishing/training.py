@@ -26,9 +26,9 @@ __all__ = ["check_finish", "finish"]
 BATCH = 32
 LEAST_INPUTS = 32
 MAX_INPUT_BYTES = 2**30  # of the inputs that stay in memory; the first so many are trained on
-# Updates of Adam have about this size, as a share of a weight's root mean square (so does Shazeer and Stern 2018,
-# "Adafactor", arXiv 1804.04235, section 8) and of a step.
-WEIGHT_RATE, STEP_RATE = 1e-2, 1e-2
+# What Adam's first update changes, all of whose entries are of one size: as a share of a layer's output, and of a step.
+OUTPUT_RATE, STEP_RATE = 1e-2, 1e-2
+WARM_UP = 0.1  # of the steps
 BETAS = (0.9, 0.99)
 OBSERVER = "finished"
 
@@ -39,8 +39,10 @@ def check_finish(
     """Raises UsageError for steps that are none, and for an export that has nothing to finish."""
     if steps < 1:
         raise UsageError(f"--finish {steps}: expected a number of training steps, such as 300")
-    if not any(kind == "int8" for kind, _ in variants):
-        raise UsageError(f"--finish trains INT8 layers, found --precision {variants[0][0]} alone; leave it out")
+    kinds = dict.fromkeys(kind for kind, _ in variants)
+    if "int8" not in kinds:
+        found = f"precision {' and '.join(kinds)}" if kinds else "no export"
+        raise UsageError(f"--finish trains INT8 layers, found {found}; leave it out, or add int8")
     for option, given in (("--quantizer modelopt", quantizer == "modelopt"), ("--int8-attention", int8_attention)):
         if given:
             raise UsageError(
@@ -94,26 +96,33 @@ def _train(tower: IntegerTower, inputs: npt.NDArray[Any], teacher: torch.Tensor,
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
+                group["lr"] = rate * _schedule((step + 1) / (steps + 1))
             optimizer.step()
             bar.set_postfix_str(f"loss {loss.item():.4f}", refresh=False)
             bar.update()
 
 
+def _schedule(progress: float) -> float:
+    """The share of the highest rate: a linear rise, times half a cosine down to nothing."""
+    return min(progress / WARM_UP, 1.0) * (1 + math.cos(math.pi * progress)) / 2
+
+
 def _optimizer(tower: IntegerTower) -> torch.optim.Adam:
-    """Adam. A weight's updates are in proportion to it, and so are those of the shift behind it."""
+    """Adam. A weight's rate is in proportion to its size over the root of its inputs' number: their changes add up."""
     groups: list[dict[str, Any]] = []
     steps: dict[int, torch.Tensor] = {}  # some serve several layers
     for layer in tower.layers.values():
-        size = float(layer.weight.detach().square().mean().sqrt())
-        groups.append({"params": [layer.weight], "lr": WEIGHT_RATE * size})
+        groups.append({"params": [layer.weight], "lr": OUTPUT_RATE * _size(layer.weight) / len(layer.weight) ** 0.5})
         steps[id(layer.weights)] = layer.weights.log_step
     for linear in tower.linears.values():
-        size = float(linear.weight.detach().square().mean().sqrt())
-        groups.append({"params": [linear.shift], "lr": WEIGHT_RATE * size})
+        groups.append({"params": [linear.shift], "lr": OUTPUT_RATE * _size(linear.weight)})
         steps[id(linear.inputs)] = linear.inputs.log_step
     groups.append({"params": list(steps.values()), "lr": STEP_RATE})
     return torch.optim.Adam(groups, betas=BETAS, eps=1e-12)
+
+
+def _size(weight: torch.Tensor) -> float:
+    return float(weight.detach().square().mean().sqrt())
 
 
 def _rows(count: int, steps: int) -> Iterator[npt.NDArray[np.int64]]:
