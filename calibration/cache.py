@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from clipedge.calibration.calibrate import Calibration, LayerCalibration
+from clipedge.calibration.calibrate import Calibration, IntegerWeight, LayerCalibration
 from clipedge.calibration.observers import Range
 from clipedge.errors import UsageError
 from clipedge.whole import write_whole
@@ -21,7 +22,8 @@ from clipedge.whole import write_whole
 __all__ = ["CalibrationCache", "cache_facts", "cache_lines", "load_cache", "save_cache"]
 
 KEY = "clipedge_calibration"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)  # the first had no finished weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,8 @@ def save_cache(path: str | os.PathLike[str], cache: CalibrationCache) -> None:
         prefix = f"{target}.{tower}"
         tensors |= {f"{prefix}.shift.{name}": layer.shift for name, layer in calibration.layers.items()}
         tensors |= {f"{prefix}.scale.{place}": scale for place, scale in calibration.scales.items()}
+        for name, (rounded, scale) in calibration.weights.items():
+            tensors |= {f"{prefix}.weight.{name}": rounded, f"{prefix}.weight_scale.{name}": scale}
     write_whole(Path(path), save(tensors, {KEY: json.dumps(cache_facts(cache))}))
 
 
@@ -48,9 +52,9 @@ def load_cache(path: str | os.PathLike[str]) -> CalibrationCache:
     try:
         with safe_open(path, framework="numpy") as file:
             head = json.loads((file.metadata() or {})[KEY])
-            if head["version"] != VERSION:
+            if head["version"] not in READABLE:
                 raise UsageError(
-                    f"{path} has version {head['version']}, this clipedge reads {VERSION}; calibrate again"
+                    f"{path} has version {head['version']}, this clipedge reads up to {VERSION}; calibrate again"
                 )
             found = {}
             for entry in head["towers"]:
@@ -72,7 +76,10 @@ def load_cache(path: str | os.PathLike[str]) -> CalibrationCache:
                     name: tuple(Range(*map(float, ends)) for ends in ranges)
                     for name, ranges in entry.get("attention", {}).items()
                 }
-                found[entry["target"], entry["tower"]] = Calibration(layers, scales, attention)
+                finished = entry.get("finished") or {"steps": 0, "weights": []}
+                weights = {name: _integer_weight(file, prefix, name) for name in finished["weights"]}
+                steps = int(finished["steps"])
+                found[entry["target"], entry["tower"]] = Calibration(layers, scales, attention, weights, steps)
             return CalibrationCache(str(head["space_id"]), str(head["pictures_sha256"]), found)
     except UsageError:
         raise
@@ -81,6 +88,15 @@ def load_cache(path: str | os.PathLike[str]) -> CalibrationCache:
             f"{path} is no calibration cache of clipedge, or a damaged one ({error}); name another file, or delete a "
             "damaged one and export again"
         ) from None
+
+
+def _integer_weight(file: Any, prefix: str, name: str) -> IntegerWeight:
+    rounded, scale = (file.get_tensor(f"{prefix}.{part}.{name}") for part in ("weight", "weight_scale"))
+    if (rounded.dtype, rounded.ndim, scale.dtype) != (np.int8, 2, np.float32) or scale.shape != rounded.shape[1:]:
+        raise ValueError(f"the weight of {name} is {rounded.dtype} {rounded.shape}, with scales {scale.shape}")
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise ValueError(f"scales of the weight of {name} are not above zero")
+    return rounded, scale
 
 
 def cache_facts(cache: CalibrationCache) -> dict[str, Any]:
@@ -94,6 +110,9 @@ def cache_facts(cache: CalibrationCache) -> dict[str, Any]:
             "attention": {
                 name: [[limits.low, limits.high] for limits in ranges] for name, ranges in calibration.attention.items()
             },
+            "finished": {"steps": calibration.finished, "weights": list(calibration.weights)}
+            if calibration.finished
+            else None,
         }
         for (target, tower), calibration in cache.calibrations.items()
     ]
@@ -107,7 +126,8 @@ def cache_lines(cache: CalibrationCache) -> list[str]:
         columns = f"{'low':>10}{'high':>10}  {'observer':10}{'smoothing':>10}{'SNR (dB)':>10}"
         if any(layer.output for layer in calibration.layers.values()):
             columns += f"{'output to':>11}"
-        lines += ["", f"  {f'{tower} tower, target {target}':34}{columns}"]
+        finished = f", finished in {calibration.finished} steps" if calibration.finished else ""
+        lines += ["", f"  {f'{tower} tower, target {target}{finished}':34}{columns}"]
         for name, layer in calibration.layers.items():
             smoothing = format(layer.strength, ".2f") if layer.strength else "none"
             limits = f"{layer.limits.low:10.3f}{layer.limits.high:10.3f}"

@@ -28,13 +28,22 @@ from clipedge.calibration.linears import Constants, constants_of
 from clipedge.calibration.observe import Observable, Observation, WeighTokens, observe
 from clipedge.calibration.observers import OBSERVERS, Range, minmax_range, mse_range
 from clipedge.calibration.pointwise import pointwise_as_linear
-from clipedge.calibration.rounding import Scheme, restored_weight, round_trip
+from clipedge.calibration.rounding import Scheme, quantize_weight, restored_weight, round_trip
 from clipedge.errors import UsageError
 
-__all__ = ["Calibration", "LayerCalibration", "Observations", "calibrate", "minmax_calibration", "observe_layers"]
+__all__ = [
+    "Calibration",
+    "IntegerWeight",
+    "LayerCalibration",
+    "Observations",
+    "calibrate",
+    "minmax_calibration",
+    "observe_layers",
+]
 
 Floats = npt.NDArray[np.float32]
 Observations: TypeAlias = Mapping[Observable, Observation]
+IntegerWeight: TypeAlias = tuple[npt.NDArray[np.int8], Floats]
 
 # Zero is no smoothing at all. One strength for a whole model is a gamble (a wrong one cost a published recipe ten
 # points), so every place finds its own.
@@ -70,18 +79,38 @@ class Calibration:
     """What ``quantize`` needs to know of a graph: its layers by name, and the smoothing scales by place.
 
     ``attention`` has the ranges of queries, keys, weights and values by the attention's output layer; it is empty where
-    attention stays in float.
+    attention stays in float. ``weights`` are int8 matrices (in, out) and their scales (out,) by layer, the patch
+    embedding among them, where training chose them in ``finished`` steps (``clipedge.export.finishing``; ``snr_db`` of
+    the layers is then what it was before). Other weights are rounded to the nearest.
     """
 
     layers: Mapping[str, LayerCalibration]
     scales: Mapping[str, Floats]
     attention: Mapping[str, tuple[Range, ...]] = field(default_factory=dict)
+    weights: Mapping[str, IntegerWeight] = field(default_factory=dict)
+    finished: int = 0
 
     def of(self, layer: str) -> LayerCalibration:
         """Raises UsageError for a layer that was not calibrated."""
         if layer not in self.layers:
             raise UsageError(f"the calibration has nothing for layer {layer}; calibrate this model again")
         return self.layers[layer]
+
+    def integer_weight(self, layer: str, matrix: Floats, scheme: Scheme) -> IntegerWeight:
+        """The (in, out) weight of a layer in int8, and its scales (out,).
+
+        Raises UsageError for a trained one of another shape, or with larger numbers than the target bears.
+        """
+        if layer not in self.weights:
+            return quantize_weight(matrix, scheme.weight_limit, scheme.per_channel)
+        rounded, scale = self.weights[layer]
+        largest = int(np.abs(rounded.astype(np.int16)).max(initial=0))
+        if rounded.shape != matrix.shape or largest > scheme.weight_limit:
+            raise UsageError(
+                f"the calibration has a weight {rounded.shape} up to {largest} for layer {layer}, expected "
+                f"{matrix.shape} up to {scheme.weight_limit}; calibrate this model again"
+            )
+        return rounded, scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,13 +142,15 @@ def observe_layers(
     return observe(model, list(dict.fromkeys(watched)), batches, weigh)
 
 
-def calibrate(model: onnx.ModelProto, observed: Observations, scheme: Scheme, attention: bool = False) -> Calibration:
+def calibrate(
+    model: onnx.ModelProto, observed: Observations, scheme: Scheme, attention: bool = False, smoothing: bool = True
+) -> Calibration:
     """Decide for every layer of a float graph, and for its attention if asked for; ``observed`` is what
-    ``observe_layers`` saw of it."""
+    ``observe_layers`` saw of it. Without ``smoothing`` all channels stay as large as they are."""
     model = pointwise_as_linear(model)
     layers, observations = calibrated_layers(model), dict(observed)
     constants = constants_of(model)
-    places = smoothing_places(model, layers, constants)
+    places = smoothing_places(model, layers, constants) if smoothing else []
     # Attention outputs first: their scales divide the value projections, whose outputs the norms' choices are judged
     # by, and one value channel that is larger than all others would drown them.
     places.sort(key=lambda place: place.kind != "attention")

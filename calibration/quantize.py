@@ -21,7 +21,7 @@ import onnx
 from onnx import helper
 
 from clipedge.calibration.attention import attentions
-from clipedge.calibration.calibrate import Calibration, LayerCalibration
+from clipedge.calibration.calibrate import Calibration
 from clipedge.calibration.convolutions import Convolution
 from clipedge.calibration.drafts import Draft
 from clipedge.calibration.equalize import fold_scales, smoothing_places
@@ -32,7 +32,7 @@ from clipedge.calibration.patch_embed import PIXEL_OFFSET, added_constant, patch
 from clipedge.calibration.pointwise import pointwise_as_linear
 from clipedge.calibration.rounding import Scheme, activation_parameters, quantize_weight
 
-__all__ = ["quantize"]
+__all__ = ["TOKEN_EMBED", "quantize"]
 
 TOKEN_EMBED = "embedding.lookup"
 # Activation and its range -> its dequantized copy: one pair serves all layers that read the tensor with that range.
@@ -72,11 +72,11 @@ def quantize(
             continue
         written.add(layer.output)
         if isinstance(layer, Convolution):
-            _quantize_convolution(graph, node, layer, calibration.of(layer.name), scheme, dequantized)
+            _quantize_convolution(graph, node, layer, calibration, scheme, dequantized)
         elif layer.name == PATCH_EMBED:
-            _quantize_patch_embed(graph, model, layer, scheme, pixel_mean)
+            _quantize_patch_embed(graph, model, layer, calibration, scheme, pixel_mean)
         else:
-            _quantize_linear(graph, layer, calibration.of(layer.name), scheme, dequantized)
+            _quantize_linear(graph, layer, calibration, scheme, dequantized)
     if not scheme.only_inputs:
         _quantize_token_table(graph)
     result = graph.finished(model)
@@ -85,10 +85,10 @@ def quantize(
 
 
 def _quantize_linear(
-    graph: Draft, layer: Linear, found: LayerCalibration, scheme: Scheme, dequantized: Dequantized
+    graph: Draft, layer: Linear, calibration: Calibration, scheme: Scheme, dequantized: Dequantized
 ) -> None:
     """MatMul and Add -> Gemm of dequantized input, weight and bias, or MatMul of the former two and Add of the bias."""
-    inputs = _quantized_inputs(graph, layer, found, scheme, dequantized)
+    inputs = _quantized_inputs(graph, layer, calibration, scheme, dequantized)
     if not scheme.only_inputs:
         graph.add("Gemm", inputs, layer.output, name=layer.name)
     elif len(inputs) == 2:
@@ -102,7 +102,7 @@ def _quantize_convolution(
     graph: Draft,
     node: onnx.NodeProto,
     layer: Convolution,
-    found: LayerCalibration,
+    calibration: Calibration,
     scheme: Scheme,
     dequantized: Dequantized,
 ) -> None:
@@ -111,26 +111,28 @@ def _quantize_convolution(
     convolution = onnx.NodeProto()
     convolution.CopyFrom(node)
     del convolution.input[:]
-    convolution.input.extend(_quantized_inputs(graph, layer, found, scheme, dequantized))
+    convolution.input.extend(_quantized_inputs(graph, layer, calibration, scheme, dequantized))
     graph.nodes.append(convolution)
     if scheme.only_inputs:
         if layer.output != layer.product:
             graph.add("Relu", [layer.product], layer.output)
         return
-    assert found.output is not None
+    output = calibration.of(layer.name).output
+    assert output is not None
     convolution.output[0] = product = f"{layer.product}.float"
     if layer.output != layer.product:
         product = graph.add("Relu", [product], f"{layer.output}.float", name=layer.output)
-    scale, zero_point = activation_parameters(found.output, scheme)
-    dequantized[layer.output, found.output] = graph.quantize_pair(
+    scale, zero_point = activation_parameters(output, scheme)
+    dequantized[layer.output, output] = graph.quantize_pair(
         product, f"{layer.name}.output", scale, zero_point, output=layer.output
     )
 
 
 def _quantized_inputs(
-    graph: Draft, layer: Layer, found: LayerCalibration, scheme: Scheme, dequantized: Dequantized
+    graph: Draft, layer: Layer, calibration: Calibration, scheme: Scheme, dequantized: Dequantized
 ) -> list[str]:
     """The dequantized input, dequantized weight and, unless it is zero, bias of a layer."""
+    found = calibration.of(layer.name)
     scale, zero_point = activation_parameters(found.limits, scheme)
     key = layer.activation, found.limits
     if key not in dequantized:
@@ -138,9 +140,9 @@ def _quantized_inputs(
     bias = found.shift + (graph.constants[layer.bias] if layer.bias else 0)
     weight = graph.constants[layer.weight]
     matrix = layer.matrix(weight)
-    rounded, weight_scale = quantize_weight(matrix, scheme.weight_limit)
+    rounded, weight_scale = calibration.integer_weight(layer.name, matrix, scheme)
     if not scheme.only_inputs:
-        rounded, weight_scale = _with_room_for(bias, scale, matrix, rounded, weight_scale)
+        rounded, weight_scale = _with_room_for(bias, scale, rounded, weight_scale)
     weights = graph.dequantized(layer.weight, layer.unmatrix(rounded, weight), weight_scale, layer.axis)
     inputs = [dequantized[key], weights]
     if bias.any():
@@ -156,7 +158,6 @@ def _quantized_inputs(
 def _with_room_for(
     bias: npt.NDArray[np.float32],
     scale: np.float32,
-    matrix: npt.NDArray[np.float32],
     rounded: npt.NDArray[np.int8],
     weight_scale: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -168,8 +169,9 @@ def _with_room_for(
     smallest = np.abs(bias) / (MAX_BIAS * scale)
     alone = ~rounded.any(axis=0) & (smallest > TINY)
     if alone.any() or (smallest > weight_scale).any():
+        restored = rounded * weight_scale
         weight_scale = np.where(alone, smallest, np.maximum(weight_scale, smallest)).astype(np.float32)
-        rounded = np.round(matrix / weight_scale).astype(np.int8)
+        rounded = np.round(restored / weight_scale).astype(np.int8)
     return rounded, weight_scale
 
 
@@ -179,11 +181,16 @@ def _integer_bias(graph: Draft, name: str, bias: npt.NDArray[np.float32], steps:
 
 
 def _quantize_patch_embed(
-    graph: Draft, model: onnx.ModelProto, layer: Linear, scheme: Scheme, pixel_mean: Sequence[float]
+    graph: Draft,
+    model: onnx.ModelProto,
+    layer: Linear,
+    calibration: Calibration,
+    scheme: Scheme,
+    pixel_mean: Sequence[float],
 ) -> None:
     """Pixels minus 128 as int8, which is exact. Every engine fuses this signed pair; a lone u8 DequantizeLinear not."""
     weight = graph.constants[layer.weight]
-    rounded, scale = quantize_weight(weight, scheme.weight_limit)
+    rounded, scale = calibration.integer_weight(layer.name, weight, scheme)
     name, rows = added_constant(model, layer.name)
     constant = np.array(graph.constants[name])
     restored = np.asarray(rounded * scale.astype(np.float64), np.float64)

@@ -22,14 +22,16 @@ class Scheme:
 
     Activations are ``dtype``. Their ``zero_point`` may be "any", or one of two: "zero or lowest", the latter for a
     tensor that is never negative, with which engines need no ReLU; or always "zero". Weights are int8, symmetric, and
-    no larger than ``weight_limit``. ``only_inputs``: nothing but the layers' inputs and weights is in integers; biases,
-    the outputs of convolutions and token tables are in float.
+    no larger than ``weight_limit``, with a scale for each output channel, or without ``per_channel`` one for the whole
+    weight, as some accelerators have it. ``only_inputs``: nothing but the layers' inputs and weights is in integers;
+    biases, the outputs of convolutions and token tables are in float.
     """
 
     dtype: type[np.uint8] | type[np.int8]
     zero_point: Literal["any", "zero or lowest", "zero"]
     weight_limit: int
     only_inputs: bool = False
+    per_channel: bool = True
 
     def is_symmetric(self, lowest: float) -> bool:
         """Whether a tensor whose lowest value that is has its zero point at zero."""
@@ -49,16 +51,21 @@ SCHEMES: Mapping[str, Scheme] = {
 }
 
 
-def quantize_weight(weight: Floats, limit: int = 127) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Round (in, out) weights to int8 in [-limit, limit], one scale per output channel: (int8 (in, out), (out,))."""
+def quantize_weight(weight: Floats, limit: int = 127, per_channel: bool = True) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Round (in, out) weights to int8 in [-limit, limit], one scale per output channel: (int8 (in, out), (out,)).
+
+    Without ``per_channel`` all scales are the same.
+    """
     largest = np.abs(weight).max(axis=0)
+    if not per_channel:
+        largest = np.full_like(largest, largest.max())
     scale = np.where(largest > 0, largest / limit, 1).astype(np.float32)
     return np.clip(np.round(weight / scale), -limit, limit).astype(np.int8), scale
 
 
 def restored_weight(weight: Floats, scheme: Scheme) -> Floats:
     """The (in, out) weights as the target computes with them."""
-    rounded, scale = quantize_weight(weight, scheme.weight_limit)
+    rounded, scale = quantize_weight(weight, scheme.weight_limit, scheme.per_channel)
     return rounded * scale
 
 

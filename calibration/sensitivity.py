@@ -11,14 +11,14 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from clipedge.calibration.calibrate import Calibration, LayerCalibration
+from clipedge.calibration.calibrate import Calibration
 from clipedge.calibration.convolutions import Convolution
 from clipedge.calibration.equalize import fold_scales, smoothing_places
 from clipedge.calibration.layers import Layer, calibrated_layers
 from clipedge.calibration.linears import constants_of
 from clipedge.calibration.observers import Range
 from clipedge.calibration.pointwise import pointwise_as_linear
-from clipedge.calibration.rounding import Scheme, activation_parameters, restored_weight
+from clipedge.calibration.rounding import Scheme, activation_parameters
 from clipedge.calibration.storage import cpu_session
 from clipedge.selftest import centred_cosines
 
@@ -84,7 +84,7 @@ def layer_costs(
     expected = session.run(None, feed)[0]
     costs = {}
     for layer in layers:
-        found = session.run(None, feed | _switched_on(layer, calibration.of(layer.name), fed, scheme))[0]
+        found = session.run(None, feed | _switched_on(layer, calibration, fed, scheme))[0]
         costs[layer.name] = 1 - float(centred_cosines(expected, found, expected.mean(axis=0)).mean())
     return costs
 
@@ -156,13 +156,15 @@ def _switched_off(layer: Layer, constants: Mapping[str, npt.NDArray[Any]]) -> di
 
 
 def _switched_on(
-    layer: Layer, found: LayerCalibration, constants: Mapping[str, npt.NDArray[Any]], scheme: Scheme
+    layer: Layer, calibration: Calibration, constants: Mapping[str, npt.NDArray[Any]], scheme: Scheme
 ) -> dict[str, npt.NDArray[np.float32]]:
+    found = calibration.of(layer.name)
     values = _clipping(_input(layer), found.limits, scheme)
     if isinstance(layer, Convolution) and found.output:
         values |= _clipping(_output(layer), found.output, scheme)
     weight = constants[layer.weight]
-    values[layer.weight] = layer.unmatrix(restored_weight(layer.matrix(weight), scheme), weight)
+    rounded, scale = calibration.integer_weight(layer.name, layer.matrix(weight), scheme)
+    values[layer.weight] = layer.unmatrix(rounded * scale, weight)
     values[layer.bias or f"{layer.name}.{SHIFT}"] = found.shift + (
         constants[layer.bias] if layer.bias else np.zeros(weight.shape[layer.axis], np.float32)
     )

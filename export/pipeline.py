@@ -16,6 +16,7 @@ from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.choice import Choice
 from clipedge.export.dense import check_dense, prepare_dense, prove_dense
 from clipedge.export.fastest import AUTO, auto_precisions, check_auto, choose_fastest, drop_files
+from clipedge.export.finishing import check_finish
 from clipedge.export.half import prove_half
 from clipedge.export.layout import Layout, check_layout, to_huggingface
 from clipedge.export.material import Material, gather_material
@@ -66,6 +67,7 @@ def export(
     dense: bool = False,
     quantizer: Quantizer = "clipedge",
     int8_attention: bool = False,
+    finish: int = 0,
 ) -> Report:
     """Export ``model`` to a bundle at ``output`` and prove that it gives the same answers.
 
@@ -88,7 +90,8 @@ def export(
     (``clipedge.export.dense``). ``quantizer`` "modelopt" has NVIDIA's Model Optimizer quantize for TensorRT, and shows
     our own quantizer's proof beside its one; FP8 it alone makes (``clipedge.export.rival``). ``int8_attention``: for
     TensorRT the products of attention are in INT8, too, which fewer models bear; whether that is faster only the GPU
-    tells.
+    tells. ``finish``: INT8 is trained for so many steps to give the float towers' embeddings
+    (``clipedge.export.finishing``).
 
     An export that fails leaves nothing behind: what was at ``output`` stays. Raises GateError (which holds the
     report) if the exported model stays below the gate, BackendError if a graph breaks TensorRT's rules (``target``
@@ -99,6 +102,8 @@ def export(
     check_quantizer(quantizer, wanted, dense)
     if int8_attention:
         check_int8_attention(wanted)
+    if finish:
+        check_finish(finish, wanted, quantizer, int8_attention)
     with replacing_folder(output) as folder:
         source = ModelSource(
             os.fspath(DEMO_CHECKPOINT if model is None else model),
@@ -115,7 +120,7 @@ def export(
         _check_drop(max_drop, material, len(material.proof))
         gate = GATE if max_drop is None else dataclasses.replace(GATE, max_drop_points=max_drop)
         pictures = PixelStream(material.calibration, checkpoint.preprocessing, "calibrating the image tower")
-        calibrations = Calibrations(checkpoint.space_id, pictures, calibration_cache, int8_attention)
+        calibrations = Calibrations(checkpoint.space_id, pictures, calibration_cache, int8_attention, finish)
         proof = PixelStream(material.proof, checkpoint.preprocessing, "proving the image tower")
         texts = SourceTexts(checkpoint)
         sources = [image_source(checkpoint, pictures, proof), *([text_source(texts, material)] if text else [])]

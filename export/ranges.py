@@ -17,6 +17,7 @@ from clipedge.calibration.half.magnitudes import magnitudes
 from clipedge.calibration.rounding import SCHEMES
 from clipedge.errors import UsageError
 from clipedge.export.convert import SourceTower
+from clipedge.export.finishing import check_tower, finish
 from clipedge.export.streams import PixelStream
 from clipedge.manifest import Precision, Target
 
@@ -35,7 +36,8 @@ def check_int8_attention(variants: Sequence[tuple[Precision, Target]]) -> None:
 
 class Calibrations:
     """Calibrations by target and tower. Observing a tower's tensors is done once for all targets. ``int8_attention``:
-    those for TensorRT have ranges for attention, too.
+    those for TensorRT have ranges for attention, too. ``finish``: each is trained for so many steps
+    (``clipedge.export.finishing``).
 
     Raises UsageError for a cache file that is none, that was made for another model, or that has no folder to lie in.
     """
@@ -46,9 +48,11 @@ class Calibrations:
         pictures: PixelStream,
         cache: str | os.PathLike[str] | None,
         int8_attention: bool = False,
+        finish: int = 0,
     ) -> None:
         self._space_id, self._pictures, self._path = space_id, pictures, cache
-        self._int8_attention = int8_attention
+        self._int8_attention, self._finish = int8_attention, finish
+        self._is_new = False
         self._observed: dict[str, Observations] = {}
         self._found: dict[tuple[str, str], Calibration] = {}
         self._cached_sha256: str | None = None
@@ -63,18 +67,28 @@ class Calibrations:
     def of(self, source: SourceTower, graph: onnx.ModelProto, target: Target) -> Calibration:
         """The calibration of a tower's float graph for a target.
 
-        Raises UsageError if the cache lacks it and was made on other pictures than those given now.
+        Raises UsageError if the cache lacks it and was made on other pictures than those given now, and if it was
+        finished there in another number of steps.
         """
         key = target, source.name
         attention = self._int8_attention and target == "tensorrt"
         self._used = True
+        if self._finish:
+            check_tower(graph)
         if key not in self._found or (attention and not self._found[key].attention):
+            self._check_finished(key)
             if source.name not in self._observed:
                 self._observed[source.name] = observe_layers(
                     graph, source.calibration, source.weigh, self._int8_attention
                 )
-                self._check_pictures(source.name, target)
+                self._check_pictures("calibration", source.name, target)
             self._found[key] = calibrate(graph, self._observed[source.name], SCHEMES[target], attention)
+            self._is_new = True
+        if self._finish and self._found[key].finished != self._finish:
+            self._check_finished(key)
+            self._found[key] = finish(source, graph, self._found[key], SCHEMES[target], self._finish)
+            self._check_pictures("finished calibration", source.name, target)
+            self._is_new = True
         return self._found[key] if attention else replace(self._found[key], attention={})
 
     def magnitudes(self, source: SourceTower, graph: onnx.ModelProto) -> dict[str, float]:
@@ -103,9 +117,9 @@ class Calibrations:
     @property
     def description(self) -> str | None:
         """What was calibrated on, None if nothing was."""
-        if self._pictures.indices:
-            return self._pictures.description
-        return f"what {self._path} keeps of an earlier export" if self._used else None
+        if not self._pictures.indices:
+            return f"what {self._path} keeps of an earlier export" if self._used else None
+        return self._pictures.description + (f", finished in {self._finish} steps" if self._finish else "")
 
     @property
     def unreadable(self) -> list[str]:
@@ -114,7 +128,7 @@ class Calibrations:
 
     def save(self) -> None:
         """Write what was made to the cache file, if one was named."""
-        if self._path is not None and self.sha256 is not None and self._observed:
+        if self._path is not None and self.sha256 is not None and self._is_new:
             save_cache(self._path, CalibrationCache(self._space_id, self.sha256, self._found))
 
     def _read(self, path: str | os.PathLike[str]) -> None:
@@ -126,10 +140,19 @@ class Calibrations:
             )
         self._found, self._cached_sha256 = dict(cache.calibrations), cache.pictures_sha256
 
-    def _check_pictures(self, tower: str, target: Target) -> None:
+    def _check_finished(self, key: tuple[str, str]) -> None:
+        """Raises UsageError rather than throw away what was trained."""
+        if key in self._found and (steps := self._found[key].finished):
+            attention = " and attention in INT8" if self._int8_attention else ""
+            raise UsageError(
+                f"{self._path} has a calibration of the {key[1]} tower for {key[0]} that was finished in {steps} "
+                f"steps, now asked for are {self._finish} steps{attention}; leave that out, or name another file"
+            )
+
+    def _check_pictures(self, what: str, tower: str, target: Target) -> None:
         now = self._pictures.sha256
         if self._cached_sha256 and now and now != self._cached_sha256:
             raise UsageError(
-                f"{self._path} has no calibration of the {tower} tower for {target}, and was made on other pictures "
+                f"{self._path} has no {what} of the {tower} tower for {target}, and was made on other pictures "
                 "than those given now; give it the same ones, or name another file"
             )

@@ -37,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="zero-shot accuracy that INT8 may cost (default: 1 point); layers stay in float until that holds",
     )
     parser.add_argument(
+        "--finish",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="train INT8 for so many steps to give the float model's embeddings, where it loses points (such as: 300)",
+    )
+    parser.add_argument(
         "--calibration-cache", metavar="FILE", help="keep the calibration in this file; read it from there if it exists"
     )
     parser.add_argument(
@@ -98,6 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
             dense=arguments.dense,
             quantizer=arguments.quantizer,
             int8_attention=arguments.int8_attention,
+            finish=arguments.finish,
         )
     except GateError as error:
         if arguments.json:

@@ -143,7 +143,7 @@ def test_a_damaged_head_is_refused(path: Path, change: Any) -> None:
 def test_another_version_says_so(path: Path) -> None:
     head = head_of(path)
     save_file(load_file(path), path, {"clipedge_calibration": json.dumps(head | {"version": 99})})
-    with pytest.raises(UsageError, match=r"^\S+ has version 99, this clipedge reads 1; calibrate again$"):
+    with pytest.raises(UsageError, match=r"^\S+ has version 99, this clipedge reads up to 2; calibrate again$"):
         load_cache(path)
 
 
