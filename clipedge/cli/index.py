@@ -14,9 +14,9 @@ from clipedge.cli.options import add_bundle_argument, add_engine_options, add_pi
 from clipedge.errors import UsageError
 from clipedge.folders import read_folder
 from clipedge.model import Clip
-from clipedge.retrieval.graph import AUTOMATIC_ROWS, has_usearch
 from clipedge.retrieval.index import Index
 from clipedge.retrieval.indexing import Indexing, index_folder
+from clipedge.retrieval.lists import AUTOMATIC_ROWS
 from clipedge.retrieval.manifest import INDEX_MANIFEST, read_index_manifest
 from clipedge.retrieval.parquet import write_parquet
 
@@ -26,11 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", nargs="?", help="pictures, in sub-folders too")
     parser.add_argument(
         "--output", required=True, metavar="INDEX", help="the index's folder; if it is there, it is brought up to date"
-    )
-    parser.add_argument(
-        "--graph",
-        action="store_true",
-        help=f"build a graph for fast approximate search (by itself from {AUTOMATIC_ROWS} pictures on)",
     )
     parser.add_argument(
         "--parquet",
@@ -50,16 +45,16 @@ def run(arguments: argparse.Namespace) -> int:
     clip = open_clip(arguments, arguments.bundle)
     with _open_or_create(arguments.output, clip) as index:
         result = index_folder(index, clip.encode_image, pictures, _show)
-        if arguments.graph or (index.uncovered >= AUTOMATIC_ROWS and has_usearch()):
-            index.build_graph(_show)
-        entries, covered = len(index), index.manifest.graph_rows
+        if index.unlisted >= AUTOMATIC_ROWS:
+            index.build_lists(_show)
+        entries, listed = len(index), index.manifest.listed_rows
         if arguments.parquet is not None:
             write_parquet(index, arguments.parquet, _show)
     if arguments.json:
         facts = {
             "index": arguments.output,
             "entries": entries,
-            "graph_rows": covered,
+            "listed_rows": listed,
             "parquet": arguments.parquet,
             "engine": engine_facts(clip.image_engine),
         }
@@ -73,8 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     """The index as it is, for which no model is needed."""
-    if arguments.graph:
-        raise UsageError("--graph builds: name the bundle and the folder of pictures, too")
     index = Index.open(arguments.output, read_index_manifest(arguments.output).space_id)
     entries = write_parquet(index, arguments.parquet, _show)
     if arguments.json:

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="instead of an index: describe --image by the best of these texts, one a line",
     )
-    parser.add_argument("--exact", action="store_true", help="compare with every entry, also where there is a graph")
+    parser.add_argument("--exact", action="store_true", help="compare with every entry, however many there are")
     add_picture_options(parser)
     add_engine_options(parser)
 

@@ -11,7 +11,6 @@ __all__ = ["EXTRAS", "RUNTIMES", "installed_packages", "missing_extras", "rival_
 # extra -> (packages that it brings, any of which tells; what it is for). The engines' extras stand in advice.py.
 EXTRAS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "text": (("tokenizers",), "encoding texts on this machine; with prompt banks it is not needed"),
-    "index": (("usearch",), "searching large indexes by a graph"),
     "parquet": (("pyarrow",), "writing indexes for vector databases"),
     "camera": (("opencv-python-headless", "opencv-python"), "watching cameras and videos: clipedge watch"),
     "export": (("torch",), "exporting models: a workstation's job"),

@@ -4,7 +4,7 @@
     entries-G.log           keys and metadata, one checked record a batch (``entrylog.py``)
     entries-G-E.table       if that is long: what its first E bytes add up to (``entrytable.py``, ``entrysnapshot.py``)
     vectors-G-N.f16         the vectors, float16, append-only (``segments.py``)
-    graph-G-R.usearch       if it was built: a graph over the first R of them (``graph.py``)
+    lists-G-R.ivf           if they were made: lists of the first R of them (``lists.py``, ``listfile.py``)
     lock                    held by the one writer
 
 A batch's vectors reach the disk before its record does, and only a whole record counts. Compaction writes both anew as
@@ -16,10 +16,9 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -28,7 +27,8 @@ from clipedge.retrieval.compaction import write_compacted
 from clipedge.retrieval.entries import check_entries
 from clipedge.retrieval.entrylog import Batch, Metadata, append_batch, pack_batch
 from clipedge.retrieval.entrysnapshot import read_entries, write_snapshot
-from clipedge.retrieval.graph import build_graph, has_graph, has_usearch, nearest_by_graph, open_graph
+from clipedge.retrieval.listfile import Lists, open_lists
+from clipedge.retrieval.lists import build_lists, nearest_by_lists
 from clipedge.retrieval.manifest import IndexManifest, lock_folder, prepare_folder, read_index_manifest
 from clipedge.retrieval.nearest import Ranking, checked_vectors, nearest
 from clipedge.retrieval.segments import Vectors
@@ -66,7 +66,7 @@ class Index:
         self._written = True  # False while the state in memory is between two batches
         self._rows: Vectors | None = None
         self._cache: list[npt.NDArray[np.float32]] | None = None
-        self._graph: Any = None
+        self._lists: Lists | None = None
         self._vectors()  # what is missing shows now; and a reader keeps its files when a compaction replaces them
         self._unlock = None if lock is None else weakref.finalize(self, os.close, lock)
 
@@ -153,10 +153,9 @@ class Index:
     def search(self, queries: npt.NDArray[np.float32], k: int = 10, *, exact: bool = False) -> list[list[Hit]]:
         """The ``k`` entries of highest cosine for each of (Q, D) queries, best first; all if there are fewer.
 
-        Exact, in the order of the true inner products (``nearest.py``), unless the index has a graph (``graph.py``):
-        then that proposes what is ranked, if not ``exact``. Entries of equal score come in the order in which they were
-        added. Raises UsageError for queries of another shape, zero or not finite, MissingDependencyError for a graph
-        without usearch.
+        Exact, in the order of the true inner products (``nearest.py``), unless the index has lists (``lists.py``):
+        then these propose what is ranked, if not ``exact``. Entries of equal score come in the order in which they were
+        added. Raises UsageError for queries of another shape, zero or not finite.
         """
         if type(k) is not int or k < 1:
             raise UsageError(f"k is how many entries to find: expected 1 or more, found {k!r}")
@@ -173,35 +172,36 @@ class Index:
     def compact(self) -> None:
         """Write the live entries anew and drop the dead ones; the old files stay until the new ones are complete.
 
-        A graph is built again, too; without usearch it is dropped, and search is exact from then on.
+        Lists are made again, too.
         """
         self._check_writable()
-        had_graph = self.manifest.graph_rows > 0
+        had_lists = self.manifest.listed_rows > 0
         generation = self.manifest.generation + 1
-        manifest = replace(self.manifest, generation=generation, graph_rows=0, graph_bytes=0, table_end=0)
+        manifest = replace(self.manifest, generation=generation, listed_rows=0, table_end=0)
         entries, end = write_compacted(self.folder, manifest, self.batches())
         manifest.save(self.folder)
         self.manifest, self._entries, self._end = manifest, entries, end
         self._forget_views()
         self.manifest.clear_leftovers(self.folder)
-        if had_graph and len(self) and has_usearch():
-            self.build_graph()
+        if had_lists and len(self):
+            self.build_lists()
 
-    def build_graph(self, progress: Callable[[int, int], object] = lambda done, total: None) -> None:
-        """Build the graph over all entries, for fast approximate search; later ones are searched exactly beside it.
+    def build_lists(self, progress: Callable[[int, int], object] = lambda done, total: None) -> None:
+        """Make lists of all entries, for fast approximate search; later ones are searched exactly beside them.
 
-        One that covers them all already is kept. ``progress`` is called with the entries done and all. Raises
-        MissingDependencyError without usearch, UsageError for an empty index.
+        Lists that cover them all already are kept. ``progress`` is called with the entries done and all. Raises
+        UsageError for an empty index.
         """
         self._check_writable()
         if not len(self):
-            raise UsageError("an empty index needs no graph: add embeddings first")
-        manifest = replace(self.manifest, graph_rows=self._entries.rows)
-        path = manifest.graph_path(self.folder)
-        if manifest == self.manifest and has_graph(path, manifest.graph_bytes):
-            return
-        written = build_graph(path, self._vectors(), self._entries.live(), progress)
-        self.manifest = replace(manifest, graph_bytes=written)
+            raise UsageError("an empty index needs no lists: add embeddings first")
+        manifest = replace(self.manifest, listed_rows=self._entries.rows)
+        if manifest == self.manifest:
+            with suppress(BundleError):
+                open_lists(manifest.lists_path(self.folder), manifest.listed_rows, manifest.dim)
+                return
+        build_lists(manifest.lists_path(self.folder), self._vectors(), self._entries.live(), progress)
+        self.manifest = manifest
         self.manifest.save(self.folder)
         self._forget_views()
         self.manifest.clear_leftovers(self.folder)
@@ -221,9 +221,9 @@ class Index:
             yield [self._entries.entry(row) for row in some.tolist()], self._vectors().take(some)
 
     @property
-    def uncovered(self) -> int:
-        """Rows that no graph covers: they are searched exactly."""
-        return self._entries.rows - self.manifest.graph_rows
+    def unlisted(self) -> int:
+        """Rows that are in no list: they are searched exactly."""
+        return self._entries.rows - self.manifest.listed_rows
 
     def __contains__(self, key: str) -> bool:
         return self._entries.row(key) is not None
@@ -251,13 +251,12 @@ class Index:
         self.close()
 
     def _found(self, queries: npt.NDArray[np.float32], k: int, exact: bool) -> list[Ranking]:
-        live, covered = self._entries.live(), min(self.manifest.graph_rows, self._entries.rows)
-        if exact or not covered:
+        live, listed = self._entries.live(), self.manifest.listed_rows
+        if exact or not listed:
             return nearest(self._searchable(), live, queries, k)
-        if self._graph is None:
-            path = self.manifest.graph_path(self.folder)
-            self._graph = open_graph(path, self.manifest.graph_bytes, self.manifest.dim)
-        return nearest_by_graph(self._graph, covered, self._vectors(), live, queries, k)
+        if self._lists is None:
+            self._lists = open_lists(self.manifest.lists_path(self.folder), min(listed, len(live)), self.manifest.dim)
+        return nearest_by_lists(self._lists, listed, self._vectors(), live, queries, k)
 
     def _append(
         self, keys: list[str], metadata: list[Metadata], removed: list[str], vectors: npt.NDArray[np.float16]
@@ -284,7 +283,7 @@ class Index:
             raise UsageError("the last write to the index was interrupted: open it again")
 
     def _forget_views(self) -> None:
-        self._rows, self._cache, self._graph = None, None, None
+        self._rows, self._cache, self._lists = None, None, None
 
     def _vectors(self) -> Vectors:
         if self._rows is None:

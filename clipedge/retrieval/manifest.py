@@ -14,15 +14,18 @@ __all__ = ["INDEX_MANIFEST", "IndexManifest", "lock_folder", "prepare_folder", "
 
 INDEX_MANIFEST = "index.json"
 LOCK_NAME = "lock"
-FORMAT_VERSION = 2
-SINCE_VERSION_2 = {"table_end"}
+FORMAT_VERSION = 3
+# The fields of older versions. Their graphs are not read any more: without lists, all rows are searched exactly.
+OLDER = {
+    1: {"space_id", "dim", "segment_rows", "generation", "bundle", "graph_rows", "graph_bytes"},
+    2: {"space_id", "dim", "segment_rows", "generation", "bundle", "graph_rows", "graph_bytes", "table_end"},
+}
 MAX_BYTES = 64 * 1024
 RANGES = {
     "dim": (1, 65536),
     "segment_rows": (1, 1 << 32),
     "generation": (1, 1 << 62),
-    "graph_rows": (0, 1 << 48),
-    "graph_bytes": (0, 1 << 62),
+    "listed_rows": (0, 1 << 48),
     "table_end": (0, 1 << 62),
 }
 
@@ -31,7 +34,7 @@ RANGES = {
 class IndexManifest:
     """``space_id`` and ``dim`` of every vector; ``generation`` and ``segment_rows`` say which files hold them.
 
-    ``graph_rows`` is how many rows the graph covers, 0 for no graph, ``graph_bytes`` the size of its file.
+    ``listed_rows`` is how many rows, dead ones counted, the lists cover, 0 for no lists.
     ``table_end`` is the byte of the log up to which a table has its entries, 0 for no table.
     ``bundle`` is where the bundle lay that encoded them: a hint, since it may have moved. The truth is ``space_id``.
     """
@@ -41,8 +44,7 @@ class IndexManifest:
     segment_rows: int
     generation: int
     bundle: str | None
-    graph_rows: int = 0
-    graph_bytes: int = 0
+    listed_rows: int = 0
     table_end: int = 0
 
     def log_path(self, folder: Path) -> Path:
@@ -54,8 +56,8 @@ class IndexManifest:
     def segments(self, folder: Path) -> Segments:
         return Segments(folder, self.generation, self.segment_rows, self.dim)
 
-    def graph_path(self, folder: Path) -> Path:
-        return folder / f"graph-{self.generation}-{self.graph_rows}.usearch"
+    def lists_path(self, folder: Path) -> Path:
+        return folder / f"lists-{self.generation}-{self.listed_rows}.ivf"
 
     def clear_leftovers(self, folder: Path) -> None:
         """Remove what was replaced, and what a killed writer did not complete."""
@@ -63,8 +65,8 @@ class IndexManifest:
             for path in folder.glob(pattern):
                 if path.stem.split("-")[1] != str(self.generation):
                     path.unlink()
-        derived = {self.graph_path(folder), self.table_path(folder)}
-        for pattern in ("graph-*.usearch", "entries-*.table", ".graph-*", ".entries-*"):
+        derived = {self.lists_path(folder), self.table_path(folder)}
+        for pattern in ("lists-*.ivf", "graph-*.usearch", "entries-*.table", ".lists-*", ".entries-*"):
             for path in set(folder.glob(pattern)) - derived:
                 path.unlink()
 
@@ -103,13 +105,15 @@ def _checked(document: object) -> IndexManifest:
     if not isinstance(document, dict) or document.pop("format", None) != "clipedge-index":
         raise ValueError("it is no index of clipedge")
     version = document.pop("version", None)
-    if version not in (1, FORMAT_VERSION):
-        raise ValueError(f"it has version {version!r:.20}, this clipedge reads 1 and {FORMAT_VERSION}")
-    names = {field.name for field in fields(IndexManifest)} - (SINCE_VERSION_2 if version == 1 else set())
-    if set(document) != names:
-        raise ValueError(f"expected the fields {', '.join(sorted(names))}, found {', '.join(sorted(document)):.80}")
+    names = {field.name for field in fields(IndexManifest)}
+    expected = {FORMAT_VERSION: names, **OLDER}.get(version) if type(version) is int else None
+    if expected is None:
+        raise ValueError(f"it has version {version!r:.20}, this clipedge reads 1 to {FORMAT_VERSION}")
+    if set(document) != expected:
+        raise ValueError(f"expected the fields {', '.join(sorted(expected))}, found {', '.join(sorted(document)):.80}")
+    document = {name: value for name, value in document.items() if name in names}
     for name, (least, largest) in RANGES.items():
-        if name in names and not (type(document[name]) is int and least <= document[name] <= largest):
+        if name in document and not (type(document[name]) is int and least <= document[name] <= largest):
             raise ValueError(f"{name}: expected a whole number from {least} to {largest}, found {document[name]!r:.40}")
     if not isinstance(document["space_id"], str) or not isinstance(document["bundle"], (str, type(None))):
         raise ValueError("space_id and bundle: expected texts")

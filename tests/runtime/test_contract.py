@@ -27,7 +27,6 @@ HEAVY = (
     "tensorrt",
     "cuda",
     "tqdm",
-    "usearch",
     "pyarrow",
     "accelerate",
     "tensorboard",
@@ -51,7 +50,6 @@ KNOWN_HEAVY_IMPORTS = {
     ("clipedge/backends/onnxruntime_tensorrt.py", "onnxruntime", True),
     ("clipedge/backends/tensorrt.py", "tensorrt", True),
     ("clipedge/engines/tensorrt_builder.py", "tensorrt", True),
-    ("clipedge/retrieval/graph.py", "usearch", False),
     ("clipedge/retrieval/parquet.py", "pyarrow", False),
     ("clipedge/text.py", "tokenizers", False),
 }

@@ -52,7 +52,7 @@ def test_index_says_what_it_did_and_the_next_time_that_nothing_changed(
     assert document == {
         "index": str(tmp_path / "index"),
         "entries": 60,
-        "graph_rows": 0,
+        "listed_rows": 0,
         "parquet": None,
         "added": 0,
         "replaced": 0,
@@ -102,7 +102,6 @@ def test_an_index_becomes_a_parquet_file_with_its_pictures_or_without(
     [
         (("--output", "INDEX"), 2, "name the bundle and the folder of pictures"),
         (("BUNDLE", "--output", "INDEX", "--parquet", "FILE"), 2, "name the bundle and the folder of pictures"),
-        (("--output", "INDEX", "--parquet", "FILE", "--graph"), 2, "--graph builds"),
         (("--output", "NOTHING", "--parquet", "FILE"), 2, "there is no index at"),
         (("--output", "INDEX", "--parquet", "INDEX"), 2, "is a folder: name a file"),
         (("--output", "INDEX", "--parquet", "INDEX/index.json/FILE"), 2, "cannot be written"),
@@ -162,17 +161,18 @@ def test_the_sheet_shows_the_hits_and_a_grey_place_for_what_is_gone(
         assert (set(cell.getdata()) == {(128, 128, 128)}) == (place == gone), hit
 
 
-def test_a_graph_is_built_on_demand_and_finds_the_same(
-    clipedge: Cli, built: Path, scenes: Path, tmp_path: Path
+def test_a_large_index_gets_lists_and_finds_the_same(
+    clipedge: Cli, built: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("clipedge.cli.index.AUTOMATIC_ROWS", 60)
     index = shutil.copytree(built, tmp_path / "index")
     bundle = read_index_manifest(index).bundle
     assert bundle is not None
-    assert clipedge("index", bundle, scenes, "--output", index, "--graph", "--json").document["graph_rows"] == 60
-    by_graph, exactly = (
+    assert clipedge("index", bundle, scenes, "--output", index, "--json").document["listed_rows"] == 60
+    by_lists, exactly = (
         clipedge("search", index, "--text", "a photo of a star.", *more).out for more in ((), ("--exact",))
     )
-    assert by_graph == exactly == clipedge("search", built, "--text", "a photo of a star.").out
+    assert by_lists == exactly == clipedge("search", built, "--text", "a photo of a star.").out
 
 
 def test_captions_describe_a_picture(clipedge: Cli, demo_bundle: Path, scenes: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def record(payload: bytes, length: int | None = None) -> bytes:
     ("changes", "message"),
     [
         ({"format": "zip"}, "no index of clipedge"),
-        ({"version": 3}, "it has version 3, this clipedge reads 1 and 2"),
+        ({"version": 4}, "it has version 4, this clipedge reads 1 to 3"),
         ({"dim": 0}, "dim: expected a whole number from 1 to 65536, found 0"),
         ({"dim": 1 << 40}, "dim: expected"),
         ({"dim": True}, "dim: expected"),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clipedge.errors import BundleError, UsageError
 from clipedge.retrieval import nearest as nearest_module
-from clipedge.retrieval.nearest import _as_float32, checked_vectors, nearest
+from clipedge.retrieval.nearest import as_float32, checked_vectors, nearest
 
 
 def unit(count: int, dim: int, seed: int, near: float = 0.0) -> NDArray[np.float32]:
@@ -109,7 +109,7 @@ def test_every_half_is_converted_bit_for_bit() -> None:
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
     finite = halves[np.isfinite(halves)].reshape(-1, 2)
     expected = finite.astype(np.float32)
-    np.testing.assert_array_equal(_as_float32(finite).view(np.uint32), expected.view(np.uint32))
+    np.testing.assert_array_equal(as_float32(finite).view(np.uint32), expected.view(np.uint32))
     for wrong in halves[~np.isfinite(halves)]:
         with pytest.raises(BundleError, match="not finite"):
-            _as_float32(np.array([[0.5, wrong]], np.float16))
+            as_float32(np.array([[0.5, wrong]], np.float16))
