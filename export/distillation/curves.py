@@ -10,7 +10,7 @@ from clipedge.export.distillation.state import Progress
 from clipedge.export.distillation.validation import Score
 from clipedge.whole import write_whole
 
-__all__ = ["write_curves"]
+__all__ = ["axis", "write_chart", "write_curves"]
 
 POINTS = 200  # of the loss's line, each the mean of its share of the steps
 TICKS = 4
@@ -18,10 +18,10 @@ TICKS = 4
 
 def write_curves(folder: Path, progress: Progress, teacher: Score) -> None:
     """Write ``loss.svg`` and ``validation.svg``; ``teacher`` is the teacher's own score, drawn beside the student's."""
-    steps = _axis("step", 0, progress.step)
+    steps = axis("step", 0, progress.step)
     losses = _thinned(progress.losses)
     low, high = min(loss for _, loss in losses), max(loss for _, loss in losses)
-    _write(folder / "loss.svg", [Series("loss", losses, COLOURS[0])], steps, _axis("loss", min(low, 0.0), high))
+    write_chart(folder / "loss.svg", [Series("loss", losses, COLOURS[0])], steps, axis("loss", min(low, 0.0), high))
     ends = (0.0, float(progress.step))
     lines = [Series("cosine to the teacher", [(s.step, s.score.cosine) for s in progress.scores], COLOURS[1])]
     if teacher.accuracy is not None:
@@ -33,7 +33,7 @@ def write_curves(folder: Path, progress: Progress, teacher: Score) -> None:
             ),
             *lines,
         ]
-    _write(folder / "validation.svg", lines, steps, _axis("share", 0.0, 1.0))
+    write_chart(folder / "validation.svg", lines, steps, axis("share", 0.0, 1.0))
 
 
 def _thinned(losses: list[float]) -> list[tuple[float, float]]:
@@ -42,13 +42,15 @@ def _thinned(losses: list[float]) -> list[tuple[float, float]]:
     return [(start + (len(part) + 1) / 2, math.fsum(part) / len(part)) for start, part in parts]
 
 
-def _axis(name: str, low: float, high: float) -> Axis:
+def axis(name: str, low: float, high: float) -> Axis:
+    """With ticks at equal distances, both ends among them."""
     high = high if high > low else low + 1
     places = [low + (high - low) * number / TICKS for number in range(TICKS + 1)]
     return Axis(name, low, high, tuple((place, f"{place:.4g}") for place in places))
 
 
-def _write(path: Path, lines: list[Series], x: Axis, y: Axis) -> None:
-    # A file of its own needs what a page's SVG does not.
+def write_chart(path: Path, lines: list[Series], x: Axis, y: Axis) -> None:
+    """Write lines as an SVG file of its own."""
+    # Which needs what a page's SVG does not.
     svg = line_chart(lines, x, y).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
     write_whole(path, svg.encode())

@@ -193,7 +193,7 @@ class _Learner:
 
 def _optimizer(parameters: dict[str, torch.Tensor], recipe: Recipe) -> torch.optim.AdamW:
     """AdamW; weight decay on matrices and kernels, not on gains, biases, positions and the scale."""
-    decays = {name: weight.ndim >= 2 and name != "embedding.position" for name, weight in parameters.items()}
+    decays = {name: weight.ndim >= 2 and not name.endswith(".position") for name, weight in parameters.items()}
     groups = [
         {
             "params": [weight for name, weight in parameters.items() if decays[name] == decay],
