@@ -29,9 +29,9 @@ from clipedge.export.distillation.objectives import (
 )
 from clipedge.export.distillation.recipe import Recipe, batch_rows, ema_decay, learning_rate
 from clipedge.export.distillation.state import Progress, Scored, State, load_state, save_state
+from clipedge.export.distillation.student_tower import student_tower
 from clipedge.export.distillation.teacher import Lessons
 from clipedge.export.distillation.validation import Validation, validate
-from clipedge.export.towers import build_image_tower
 from clipedge.parallel import cores, parallel_map
 
 __all__ = ["Trained", "Work", "embedding_gradients", "train"]
@@ -108,7 +108,7 @@ class _Learner:
     def __init__(self, student: Checkpoint, work: Work) -> None:
         own = {name: weight.clone() for name, weight in student.image_weights.items()}
         self.work = work
-        self.tower = build_image_tower(replace(student, image_weights=own)).requires_grad_(True)
+        self.tower = student_tower(replace(student, image_weights=own)).requires_grad_(True)
         self.average = copy.deepcopy(self.tower).requires_grad_(False)
         self.log_scale = torch.nn.Parameter(torch.tensor(math.log(student.logit_scale)))
         self.average_log_scale = self.log_scale.detach().clone()
