@@ -1,4 +1,5 @@
-"""A student as a folder in Hugging Face's CLIP layout, which export and transformers read as any other."""
+"""A student as a folder that export reads as any other: in Hugging Face's CLIP layout, which transformers reads too, or
+with a ResNet in OpenCLIP's (``openclip_folder.py``)."""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ import torch
 from safetensors.torch import save
 
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.checkpoints.configs import TextConfig, VitConfig
+from clipedge.export.checkpoints.configs import ResNetConfig, TextConfig, VitConfig
 from clipedge.export.checkpoints.huggingface.clip import image_tensors, text_tensors
 from clipedge.export.checkpoints.huggingface.config import ACTIVATIONS
 from clipedge.export.checkpoints.huggingface.preprocessing import processor_config
 from clipedge.export.checkpoints.tensors import WEIGHTS_FILE
+from clipedge.export.distillation.openclip_folder import openclip_files
 from clipedge.whole import write_whole
 
 __all__ = ["write_student"]
@@ -28,21 +30,28 @@ def write_student(student: Checkpoint, folder: Path, log_scale: float, story: st
     """Write a student: weights in float32, configuration, tokenizer, preprocessing, and a model card that tells its
     ``story`` (Markdown). ``log_scale`` is the logarithm of its logit scale.
 
-    Each file is written as a whole, the weights and then ``config.json`` last: with that a folder is a model.
+    Each file is written as a whole, the weights and then the configuration last: with that a folder is a model.
     """
     image, text = student.image, student.text
-    assert isinstance(image, VitConfig) and isinstance(text, TextConfig)
+    assert isinstance(text, TextConfig)
+    if isinstance(image, ResNetConfig):
+        files, library = openclip_files(student, image, text, log_scale), "open_clip"
+    else:
+        assert isinstance(image, VitConfig)
+        files, library = _clip_files(student, image, text, log_scale), "transformers"
+    card = _model_card(student, library, story).encode("utf-8", "backslashreplace")
+    for name, data in ({"tokenizer.json": student.tokenizer_json, "README.md": card} | files).items():
+        write_whole(folder / name, data)
+
+
+def _clip_files(student: Checkpoint, image: VitConfig, text: TextConfig, log_scale: float) -> dict[str, bytes]:
     tokenizer = json.loads(student.tokenizer_json)
-    files = {
-        "tokenizer.json": student.tokenizer_json,
+    return {
         "tokenizer_config.json": _json(_tokenizer_config(tokenizer, text.context_length)),
         "preprocessor_config.json": _json(processor_config(student.preprocessing)),
-        "README.md": _model_card(student, story).encode("utf-8", "backslashreplace"),
         WEIGHTS_FILE: save(_named_weights(student, image, text, log_scale), {"format": "pt"}),
         CONFIG_NAME: _json(_config(image, text, student.embed_dim, tokenizer)),
     }
-    for name, data in files.items():
-        write_whole(folder / name, data)
 
 
 def _named_weights(
@@ -104,9 +113,9 @@ def _tokenizer_config(tokenizer: Mapping[str, Any], context: int) -> dict[str, A
     return {"tokenizer_class": "CLIPTokenizer", "model_max_length": context, "pad_token": pad, "do_lower_case": True}
 
 
-def _model_card(student: Checkpoint, story: str) -> str:
+def _model_card(student: Checkpoint, library: str, story: str) -> str:
     license = "" if student.license is None else f"license: {_license_lines(student.license)}\n"
-    return f"---\n{license}base_model: {json.dumps(student.pinned_name)}\nlibrary_name: transformers\n---\n\n{story}"
+    return f"---\n{license}base_model: {json.dumps(student.pinned_name)}\nlibrary_name: {library}\n---\n\n{story}"
 
 
 def _license_lines(license: str) -> str:

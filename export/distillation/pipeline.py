@@ -233,6 +233,7 @@ def _write(folder: Path, spec: StudentSpec, work: Work, trained: Trained) -> Dis
         validation_pictures=len(exam.pixels),
         steps=trained.progress.step,
         teacher_score=score_embeddings(exam.teacher, exam),
+        scores=tuple(trained.progress.scores),
         best=trained.progress.best,
         unreadable=lessons.unreadable,
     )

@@ -15,8 +15,9 @@ __all__ = ["Distilled", "result_lines", "student_story"]
 
 @dataclass(frozen=True)
 class Distilled:
-    """``best`` is the validation whose weights were saved; ``steps`` were done, ``unreadable`` has a line for each
-    picture that was left out. ``bundle`` is where the student was exported to, if it was."""
+    """``scores`` are all validations, and ``best`` is the one whose weights were saved; ``steps`` were done,
+    ``unreadable`` has a line for each picture that was left out. ``bundle`` is where the student was exported to, if it
+    was."""
 
     teacher: str
     student: str
@@ -28,6 +29,7 @@ class Distilled:
     validation_pictures: int
     steps: int
     teacher_score: Score
+    scores: tuple[Scored, ...]
     best: Scored
     unreadable: tuple[str, ...]
     bundle: str | None = None

@@ -2,9 +2,12 @@
 
     vit-s/16                                      a preset, patches of 16 pixels (default: 16)
     vit:layers=4,width=64,heads=2,patch=8         a new vision transformer of any size
+    rn50                                          a preset: OpenAI's modified ResNet of this size
+    resnet:blocks=1-1-1-1,width=12                a new one of any size: the blocks of its four stages, the stem's width
     inherit:layers=3,width=64,heads=2             the teacher's own tower, cut down; what is not named stays
 
-Further keys: mlp, the width of the perceptrons (default: four times the width; inherited, the teacher's share of it).
+Further keys of a transformer: mlp, the width of the perceptrons (default: four times the width; inherited, the
+teacher's share of it).
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ from typing import Literal
 
 from clipedge.errors import UsageError
 
-__all__ = ["PRESETS", "StudentSpec", "parse_spec"]
+__all__ = ["PRESETS", "RESNET_PRESETS", "StudentSpec", "parse_spec"]
 
 # (layers, width, heads): Ti and S of Touvron et al. 2020 (DeiT, arXiv 2012.12877), B of Dosovitskiy et al. 2020
 # (arXiv 2010.11929).
 PRESETS = {"vit-ti": (12, 192, 3), "vit-s": (12, 384, 6), "vit-b": (12, 768, 12)}
 PATCH_SIZE = 16
+# (blocks, width): Radford et al. 2021 (CLIP, arXiv 2103.00020).
+RESNET_PRESETS = {"rn50": ((3, 4, 6, 3), 64), "rn101": ((3, 4, 23, 3), 64)}
 KEYS = {"new": ("layers", "width", "heads", "mlp", "patch"), "inherited": ("layers", "width", "heads", "mlp")}
 MOST = 100_000  # no model has a dimension beyond; a slip of the finger would fill the memory
 
@@ -28,15 +33,16 @@ MOST = 100_000  # no model has a dimension beyond; a slip of the finger would fi
 @dataclass(frozen=True)
 class StudentSpec:
     """Sizes of a student's image tower. ``None``: of a new one what its width suggests, of an inherited one the
-    teacher's. ``text`` is what was written."""
+    teacher's. A ResNet has ``width`` and ``blocks`` alone. ``text`` is what was written."""
 
-    kind: Literal["new", "inherited"]
+    kind: Literal["new", "inherited", "resnet"]
     text: str
     layers: int | None = None
     width: int | None = None
     heads: int | None = None
     mlp_width: int | None = None
     patch_size: int | None = None
+    blocks: tuple[int, int, int, int] | None = None
 
 
 def parse_spec(text: str) -> StudentSpec:
@@ -46,24 +52,56 @@ def parse_spec(text: str) -> StudentSpec:
     if preset in PRESETS and not colon and re.fullmatch(r"(/[1-9]\d{0,3})?", name.removeprefix(preset)):
         layers, width, heads = PRESETS[preset]
         return StudentSpec("new", text, layers, width, heads, None, int(patch or PATCH_SIZE))
+    if name in RESNET_PRESETS and not colon:
+        blocks, width = RESNET_PRESETS[name]
+        return StudentSpec("resnet", text, width=width, blocks=blocks)
     if name in ("vit", "inherit"):
-        kind: Literal["new", "inherited"] = "new" if name == "vit" else "inherited"
-        sizes = _sizes(text, settings, KEYS[kind])
-        missing = [key for key in ("layers", "width", "patch") if key not in sizes]
-        if kind == "new" and missing:
-            raise UsageError(f"--student {text}: expected layers, width and patch, {missing[0]} is missing")
-        return StudentSpec(kind, text, *(sizes.get(key) for key in ("layers", "width", "heads", "mlp", "patch")))
+        return _transformer(text, "new" if name == "vit" else "inherited", settings)
+    if name == "resnet":
+        return _resnet(text, settings)
     raise UsageError(
-        f"--student {text}: expected {', '.join(PRESETS)} (with /PATCH), vit:layers=4,width=64,patch=8, or "
-        "inherit:layers=3,width=64,heads=2"
+        f"--student {text}: expected {', '.join(PRESETS)} (with /PATCH), {', '.join(RESNET_PRESETS)}, "
+        "vit:layers=4,width=64,patch=8, resnet:blocks=1-1-1-1,width=12, or inherit:layers=3,width=64,heads=2"
     )
 
 
-def _sizes(text: str, settings: str, keys: tuple[str, ...]) -> dict[str, int]:
-    sizes: dict[str, int] = {}
+def _transformer(text: str, kind: Literal["new", "inherited"], settings: str) -> StudentSpec:
+    values = _values(text, settings, KEYS[kind])
+    if kind == "new":
+        _check_given(text, values, ("layers", "width", "patch"))
+    sizes = {key: _number(text, value) for key, value in values.items()}
+    return StudentSpec(kind, text, *(sizes.get(key) for key in ("layers", "width", "heads", "mlp", "patch")))
+
+
+def _resnet(text: str, settings: str) -> StudentSpec:
+    values = _values(text, settings, ("blocks", "width"))
+    _check_given(text, values, ("blocks", "width"))
+    blocks = [_number(text, value) for value in values["blocks"].split("-")]
+    if len(blocks) != 4:
+        raise UsageError(f"--student {text}: expected the blocks of four stages, such as 1-1-1-1, found {len(blocks)}")
+    width = _number(text, values["width"])
+    return StudentSpec("resnet", text, width=width, blocks=(blocks[0], blocks[1], blocks[2], blocks[3]))
+
+
+def _values(text: str, settings: str, keys: tuple[str, ...]) -> dict[str, str]:
+    """What was written behind each key."""
+    values: dict[str, str] = {}
     for part in filter(None, settings.split(",")):
         key, _, value = part.strip().partition("=")
-        if key not in keys or key in sizes or not re.fullmatch(r"[1-9]\d*", value) or int(value[:9]) > MOST:
+        if key not in keys or key in values:
             raise UsageError(f"--student {text}: expected KEY=NUMBER of {', '.join(keys)}, each once, found {part!r}")
-        sizes[key] = int(value[:9])
-    return sizes
+        values[key] = value
+    return values
+
+
+def _check_given(text: str, values: dict[str, str], needed: tuple[str, ...]) -> None:
+    missing = [key for key in needed if key not in values]
+    if missing:
+        expected = f"{', '.join(needed[:-1])} and {needed[-1]}"
+        raise UsageError(f"--student {text}: expected {expected}, {missing[0]} is missing")
+
+
+def _number(text: str, value: str) -> int:
+    if not re.fullmatch(r"[1-9]\d*", value) or int(value[:9]) > MOST:
+        raise UsageError(f"--student {text}: expected numbers from 1 to {MOST}, found {value!r}")
+    return int(value)

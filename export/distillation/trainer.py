@@ -29,9 +29,9 @@ from clipedge.export.distillation.precision import gradient_scaler
 from clipedge.export.distillation.processes import by_first, join_processes
 from clipedge.export.distillation.recipe import Recipe, batch_rows, ema_decay, learning_rate
 from clipedge.export.distillation.state import Progress, Scored, State, load_state, save_state
+from clipedge.export.distillation.student_tower import student_tower
 from clipedge.export.distillation.teacher import Lessons
 from clipedge.export.distillation.validation import Validation, validate
-from clipedge.export.towers import build_image_tower
 
 __all__ = ["Trained", "Work", "train"]
 
@@ -113,7 +113,7 @@ class _Learner:
         own = {name: weight.clone() for name, weight in student.image_weights.items()}
         self.work, self.accelerator = work, accelerator
         device = accelerator.device
-        self.tower = build_image_tower(replace(student, image_weights=own)).requires_grad_(True).to(device)
+        self.tower = student_tower(replace(student, image_weights=own)).requires_grad_(True).to(device)
         self.average = copy.deepcopy(self.tower).requires_grad_(False)
         self.log_scale = torch.nn.Parameter(torch.tensor(math.log(student.logit_scale), device=device))
         self.average_log_scale = self.log_scale.detach().clone()
@@ -227,7 +227,7 @@ class _Learner:
 
 def _optimizer(parameters: dict[str, torch.Tensor], recipe: Recipe) -> torch.optim.AdamW:
     """AdamW; weight decay on matrices and kernels, not on gains, biases, positions and the scale."""
-    decays = {name: weight.ndim >= 2 and name != "embedding.position" for name, weight in parameters.items()}
+    decays = {name: weight.ndim >= 2 and not name.endswith(".position") for name, weight in parameters.items()}
     groups = [
         {
             "params": [weight for name, weight in parameters.items() if decays[name] == decay],

@@ -1,10 +1,11 @@
 """The weights of OpenAI's modified ResNets, by the names that OpenAI's and OpenCLIP's files share.
 
-Two functions, because a file is read once for both towers: ``resnet_shapes`` says what the image tower needs of it, and
-``canonical_resnet`` makes of that what ``clipedge.export.towers.resnet`` takes. Folded on the way, in float64 and
-rounded once: each BatchNorm into the convolution in front of it (Jacob et al. 2018, "Quantization and Training of
-Neural Networks for Efficient Integer-Arithmetic-Only Inference", arXiv 1712.05877, section 3.2), the attention scale,
-and the biases of keys and values.
+Two functions read, because a file is read once for both towers: ``resnet_shapes`` says what the image tower needs of
+it, and ``canonical_resnet`` makes of that what ``clipedge.export.towers.resnet`` takes. ``stored_resnet`` is its
+inverse for a tower that was trained as such. Folded on the way, in float64 and rounded once: each BatchNorm into the
+convolution in front of it (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", arXiv 1712.05877, section 3.2), the attention scale, and the biases of keys and
+values.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from clipedge.errors import CheckpointError
 from clipedge.export.checkpoints.configs import ResNetConfig
 from clipedge.export.checkpoints.tensors import Shape
 
-__all__ = ["canonical_resnet", "is_batch_count", "resnet_shapes"]
+__all__ = ["canonical_resnet", "canonical_shapes", "is_batch_count", "resnet_shapes", "stored_resnet"]
 
 PREFIX = "visual."
 POOL = f"{PREFIX}attnpool."
@@ -113,4 +114,50 @@ def _attention_pool(tensors: Mapping[str, torch.Tensor], config: ResNetConfig) -
         "pool.attn.key_value.weight": torch.cat([tensors[f"{POOL}{part}_proj.weight"] for part in ("k", "v")]),
         "pool.attn.out.weight": out,
         **{name: tensor.to(position.dtype) for name, tensor in weights.items()},
+    }
+
+
+def canonical_shapes(config: ResNetConfig, embed_dim: int) -> dict[str, Shape]:
+    """The shapes of what ``canonical_resnet`` returns."""
+    shapes: dict[str, Shape] = {}
+    for convolution in _convolutions(config):
+        shapes |= {f"{convolution.name}.weight": convolution.shape, f"{convolution.name}.bias": convolution.shape[:1]}
+    features = config.features
+    return shapes | {
+        "pool.position": (config.tokens, features),
+        "pool.attn.query.weight": (features, features),
+        "pool.attn.query.bias": (features,),
+        "pool.attn.key_value.weight": (2 * features, features),
+        "pool.attn.out.weight": (embed_dim, features),
+        "pool.attn.out.bias": (embed_dim,),
+    }
+
+
+def stored_resnet(weights: Mapping[str, torch.Tensor], config: ResNetConfig) -> dict[str, torch.Tensor]:
+    """The tensors of a file of which ``canonical_resnet`` makes these weights: float32, and to the bit where the
+    heads' width is a power of four, which makes the attention scale one of two.
+
+    BatchNorms hold the convolutions' biases and else let everything pass; the factor that is left of them, 1 + 7e-9,
+    is lost when a product is rounded to float32.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for convolution in _convolutions(config):
+        tensors[f"{convolution.source}.weight"] = weights[f"{convolution.name}.weight"]
+        bias = weights[f"{convolution.name}.bias"]
+        one, none = torch.ones_like(bias), torch.zeros_like(bias)
+        statistics = (one, bias, none, one - BATCH_NORM_EPS)
+        tensors |= {f"{convolution.norm}.{name}": t for name, t in zip(STATISTICS, statistics, strict=True)}
+    scale = (config.features // config.heads) ** -0.5
+    key, value = weights["pool.attn.key_value.weight"].chunk(2)
+    none = torch.zeros(config.features)
+    return tensors | {
+        f"{POOL}positional_embedding": weights["pool.position"],
+        f"{POOL}q_proj.weight": weights["pool.attn.query.weight"] / scale,
+        f"{POOL}q_proj.bias": weights["pool.attn.query.bias"] / scale,
+        f"{POOL}k_proj.weight": key.clone(),  # a file holds no views of one tensor
+        f"{POOL}k_proj.bias": none,
+        f"{POOL}v_proj.weight": value.clone(),
+        f"{POOL}v_proj.bias": none.clone(),
+        f"{POOL}c_proj.weight": weights["pool.attn.out.weight"],
+        f"{POOL}c_proj.bias": weights["pool.attn.out.bias"],
     }

@@ -18,7 +18,7 @@ from clipedge.export.checkpoints.openclip.config import OpenClipModel, resnet_co
 from clipedge.export.checkpoints.openclip.resnet import canonical_resnet, is_batch_count, resnet_shapes
 from clipedge.export.checkpoints.tensors import Shape
 
-__all__ = ["resnet_layout", "text_layout", "vit_layout"]
+__all__ = ["resnet_layout", "stored_text", "text_layout", "vit_layout"]
 
 # Canonical name, name in the file.
 LINEARS = (("attn.out", "attn.out_proj"), ("fc1", "mlp.c_fc"), ("fc2", "mlp.c_proj"))
@@ -101,6 +101,25 @@ def text_layout(model: OpenClipModel, prefix: str) -> TextLayout:
     }
     # Releases of OpenCLIP before 2.0 stored the mask, which is not learned.
     return TextLayout(config, shapes, canonical, lambda name: name == f"{prefix}attn_mask" or is_decoder_tensor(name))
+
+
+def stored_text(weights: Tensors, layers: int) -> dict[str, torch.Tensor]:
+    """The tensors of a file of which ``text_layout``, without a prefix, makes these weights of CLIP's own text tower:
+    no class token, no layer scale, no bias behind the projection."""
+    tensors = {
+        "token_embedding.weight": weights["embedding.token"],
+        "positional_embedding": weights["embedding.position"],
+        **_renamed(weights, "ln_final", "norm_post"),
+        "text_projection": weights["projection.weight"].T.contiguous(),
+    }
+    for index in range(layers):
+        block, name = f"transformer.resblocks.{index}", f"blocks.{index}"
+        for part, stored in (*NORMS, *LINEARS):
+            tensors |= _renamed(weights, f"{block}.{stored}", f"{name}.{part}")
+        for kind in ("weight", "bias"):
+            parts = [weights[f"{name}.attn.{part}.{kind}"] for part in ("query", "key", "value")]
+            tensors[f"{block}.attn.in_proj_{kind}"] = torch.cat(parts)
+    return tensors
 
 
 def _text_positions(tensors: Tensors, prefix: str, config: TextConfig) -> torch.Tensor:
