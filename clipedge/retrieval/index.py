@@ -256,7 +256,7 @@ class Index:
             return nearest(self._searchable(), live, queries, k)
         if self._lists is None:
             self._lists = open_lists(self.manifest.lists_path(self.folder), min(listed, len(live)), self.manifest.dim)
-        return nearest_by_lists(self._lists, listed, self._vectors(), live, queries, k)
+        return nearest_by_lists(self._lists, listed, self._vectors(), live, not self._entries.dead, queries, k)
 
     def _append(
         self, keys: list[str], metadata: list[Metadata], removed: list[str], vectors: npt.NDArray[np.float16]
