@@ -2,7 +2,8 @@
 
 Little-endian, part after part:
 
-    header      magic; numbers of dimensions, axes, centroids' axes, lists, rows; CRC-32 of all parts but ``codes``, and of itself
+    header      magic; numbers of dimensions, axes, centroids' axes, lists, rows; CRC-32 of all parts but ``codes``, and
+                of itself
     axes        (dimensions, axes) float32: what a query is multiplied with to be compared with ``codes``
     centroids   (lists, centroids' axes) float32: the mean of each list's codes along the first axes
     spreads     (lists,) float32: the root mean square distance of its rows' codes from there
