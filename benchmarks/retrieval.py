@@ -6,8 +6,8 @@ How the vectors are made stands in retrieval_data.py, how they are searched in r
 process of its own, one core and one thread (for building: all cores), in turns over several rounds; a figure is the
 median over the rounds. Files are in the page cache. Opening begins with imported libraries and ends with the first
 answer. Memory is the process's resident set after all queries, its pages of mapped files and the interpreter included.
-What was built is kept in --work and used again: a million vectors take 8 GB there, and half an hour the first time. Writes
-results/retrieval.md and .json, and prints the former.
+What was built is kept in --work and used again: a million vectors take 8 GB there, and half an hour the first time.
+Writes results/retrieval.md and .json, and prints the former.
 """
 
 from __future__ import annotations
@@ -117,11 +117,12 @@ def markdown(document: Mapping[str, Any]) -> str:
         "",
         f"{machine['cpu']}, one core, one thread, {machine['date']}; medians of {document['rounds']} rounds.",
         "Made by `make bench-retrieval`. benchmarks/retrieval_data.py says how the vectors are drawn (512 numbers,",
-        f"mean cosine {results[-1]['mean_cosine']:.2f}): not from pictures, but clustered at several scales, as a collection of",
-        "photographs is. Pictures and texts are kinds of queries. Recall is against exact float32 search. Opened: until",
-        "the first answer, libraries imported, files in the page cache. Memory: the",
-        "process's resident set after all queries, with interpreter, libraries and the pages of mapped files that were",
-        "touched (in brackets: files' pages alone).",
+        f"mean cosine {results[-1]['mean_cosine']:.2f}): not computed from pictures, but clustered at several scales,",
+        "as the embeddings of a collection of photographs are. Pictures and texts are kinds of queries. Recall is",
+        "against exact float32 search. Opened: until the first answer, libraries imported, files in the page cache. Memory:",
+        "the process's resident set after all queries, with interpreter, libraries and the pages of mapped files that",
+        f"were touched (in brackets: files' pages alone). Over the last 15 minutes {document['load']:.1f} processes",
+        f"shared the machine's {machine['cores']} cores, this one included; where that is more, times are too long.",
         "",
         "| vectors | engine | recall@10 pictures | texts | ms pictures | texts | opened, s | memory, MB | built, s |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -140,8 +141,8 @@ def markdown(document: Mapping[str, Any]) -> str:
         "",
         *ratios(results[-1]),
         "",
-        f"Built on {machine['cores']} cores; the lists' seconds come on top of those of the exact index. faiss's HNSW is built with",
-        "its own defaults and 32 neighbours a vector; efSearch is, for pictures and for texts, the least power of two up to",
+        "The lists' seconds of building come on top of those of the exact index. faiss's HNSW is built with its",
+        "defaults and 32 neighbours a vector; efSearch is, for pictures and for texts, the least power of two up to",
         "1024 with a recall of 0.98. It holds float32 vectors in memory, ClipEdge short codes in a mapped file.",
     ]
     return "\n".join([*lines, "", *target_lines(document["targets"]), ""])
@@ -154,9 +155,8 @@ def ratios(result: Mapping[str, Any]) -> list[str]:
     for engine in ("faiss-hnsw", "faiss-flat"):
         theirs = result["engines"][engine]
         pictures, texts = (ours[kind]["median_ms"] / theirs[kind]["median_ms"] for kind in KINDS)
-        lines.append(f"{result['vectors']:,}: lists take {pictures:.3g} (pictures) and {texts:.3g} (texts) times as long as")
-        lines.append(f"{ENGINES[engine]}.")
-    return lines
+        lines.append(f"- {pictures:.3g} (pictures) and {texts:.3g} (texts) times those of {ENGINES[engine]}")
+    return [f"Of {result['vectors']:,} vectors, the times of ClipEdge's lists are", "", *lines]
 
 
 def main() -> None:
@@ -172,6 +172,7 @@ def main() -> None:
     document = {
         "machine": describe_machine(),
         "rounds": arguments.rounds,
+        "load": os.getloadavg()[2],
         "results": results,
         "targets": judge(results),
     }

@@ -12,8 +12,9 @@ about 28 effective dimensions. The sizes of topics, scenes and bursts are log-no
 
 "Pictures" are queries of the same distribution, held out. "Texts" are captions of held-out pictures: a direction that
 all texts share and no picture has (the gap between the towers, Liang et al. 2022), some of the topic's and the scene's
-own parts, and a part of their own; shares in TEXT. A text has a mean cosine of 0.1 with any picture, 0.2 with one of its
-topic, 0.25 with one of its scene, and 0.3 to 0.4 with the nearest ten. The truth is float32 search through all vectors.
+own parts, and a part of their own; shares in TEXT. A text has a mean cosine of 0.1 with any picture, 0.2 with one of
+its topic, 0.25 with one of its scene, and 0.3 to 0.4 with the nearest ten. The truth is float32 search through all
+vectors.
 """
 
 from __future__ import annotations

@@ -67,10 +67,7 @@ def open_clipedge(folder: Path, exact: bool) -> Opened:
 def build_faiss(folder: Path, vectors: Vectors, graph: bool) -> None:
     import faiss
 
-    if graph:
-        index = faiss.IndexHNSWFlat(DIM, CONNECTIVITY)
-    else:
-        index = faiss.IndexFlatIP(DIM)
+    index = faiss.IndexHNSWFlat(DIM, CONNECTIVITY) if graph else faiss.IndexFlatIP(DIM)
     for start in range(0, len(vectors), BLOCK):
         index.add(np.array(vectors[start : start + BLOCK]))
         print(f"{start} of {len(vectors)}", file=sys.stderr, flush=True)

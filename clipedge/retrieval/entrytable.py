@@ -74,7 +74,7 @@ class EntryTable:
         if _check_of(row, text) != data[: _CHECK.size]:
             raise self._damaged(f"row {row} has another checksum")
         try:
-            return _checked(json.loads(text))
+            return _checked(json.loads(text.decode("ascii")))  # of bytes it would guess the encoding first
         except (ValueError, RecursionError) as error:
             raise self._damaged(f"row {row}: {error}") from None
 

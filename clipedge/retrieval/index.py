@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -256,7 +258,7 @@ class Index:
             return nearest(self._searchable(), live, queries, k)
         if self._lists is None:
             self._lists = open_lists(self.manifest.lists_path(self.folder), min(listed, len(live)), self.manifest.dim)
-        return nearest_by_lists(self._lists, listed, self._vectors(), live, queries, k)
+        return nearest_by_lists(self._lists, listed, self._vectors(), live, not self._entries.dead, queries, k)
 
     def _append(
         self, keys: list[str], metadata: list[Metadata], removed: list[str], vectors: npt.NDArray[np.float16]

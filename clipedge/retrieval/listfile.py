@@ -2,10 +2,11 @@
 
 Little-endian, part after part:
 
-    header      magic; numbers of dimensions, axes, centroids' axes, lists, rows; CRC-32 of all parts but ``codes``, and of itself
-    axes        (dimensions, axes) float32: what a query is multiplied with
-    centroids   (lists, centroids' axes) float32: the mean of each list along the first axes, in the steps of ``codes``
-    spreads     (lists,) float32: the root mean square distance of its rows from there
+    header      magic; numbers of dimensions, axes, centroids' axes, lists, rows; CRC-32 of all parts but ``codes``, and
+                of itself
+    axes        (dimensions, axes) float32: what a query is multiplied with to be compared with ``codes``
+    centroids   (lists, centroids' axes) float32: the mean of each list's codes along the first axes
+    spreads     (lists,) float32: the root mean square distance of its rows' codes from there
     starts      (lists + 1,) uint64: where each list begins in ``rows`` and ``codes``
     rows        (rows,) uint64: list after list
     codes       (rows, axes) int8: each row along the axes, in steps of one size
@@ -41,9 +42,11 @@ ADVICE = "remove it and build the lists again (clipedge index), or search exactl
 
 @dataclass(frozen=True, eq=False)
 class Lists:
-    """``axes`` (D, d), ``centroids`` (lists, e), ``spreads`` (lists,) float32; ``starts`` (lists + 1,), ``rows`` (N,) int64.
+    """``axes`` (D, d), ``centroids`` (lists, e) and ``spreads`` (lists,) are float32.
 
-    ``codes`` (N, d) int8 lie as ``rows`` do: list l from ``starts[l]`` to ``starts[l + 1]``.
+    ``starts`` (lists + 1,) and ``rows`` (N,) are int64. ``codes`` (N, d) int8 lie as ``rows`` do: list l from
+    ``starts[l]`` to ``starts[l + 1]``. What ``axes`` make of a query, times a row's codes, is what the row's inner
+    product with it has beyond that of the mean row, but for what codes leave out.
     """
 
     axes: npt.NDArray[np.float32]
@@ -56,7 +59,8 @@ class Lists:
 
 def write_lists(path: Path, lists: Lists) -> None:
     """Write the file of ``lists``. It appears whole or not."""
-    numbers = [np.ascontiguousarray(part, "<f4") for part in (lists.axes, lists.centroids, lists.spreads)]
+    floats = (lists.axes, lists.centroids, lists.spreads)
+    numbers = [np.ascontiguousarray(part, "<f4") for part in floats]
     small = [*numbers, *(np.ascontiguousarray(part, "<i8") for part in (lists.starts, lists.rows))]
     sizes = (*lists.axes.shape, lists.centroids.shape[1], len(lists.centroids), len(lists.rows))
     header = _HEADER.pack(MAGIC, *sizes, _check_of(small))
