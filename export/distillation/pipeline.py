@@ -42,7 +42,6 @@ __all__ = [
     "BUNDLE_NAME",
     "check_output",
     "check_precisions",
-    "clear_leftovers",
     "distill",
     "export_result",
 ]
@@ -96,7 +95,7 @@ def distill(
     _check_size(len(pictures), recipe, pictures.source)
     facts = teacher_facts(checkpoint, pictures_sha256(pictures), recipe.augmentation, recipe.views)
     run = claim(folder, _settings(checkpoint, spec, recipe, weights, facts, held_out, labels, templates))
-    clear_leftovers(folder)
+    _clear_leftovers(folder)
     answers = open_cache(kept, facts)
     lessons = ask_teacher(checkpoint, pictures, recipe.augmentation, recipe.views, answers, weights.needs_captions)
     _check_size(len(lessons.rows), recipe, pictures.source)
@@ -141,7 +140,7 @@ def check_output(folder: Path, run_name: str = RUN_NAME) -> None:
             raise UsageError(f"{folder} holds files and no {run_name}; name a new folder for the result")
 
 
-def clear_leftovers(folder: Path) -> None:
+def _clear_leftovers(folder: Path) -> None:
     """Remove what a killed run had begun to write (``clipedge.whole``); a state is several times a model's size."""
     for place in (folder, folder / TRAINING_NAME, folder / TRAINING_NAME / TEACHER_NAME):
         for leftover in place.glob(".*.staging*"):
