@@ -51,7 +51,7 @@ Rights = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Row:
-    """One way to tune: its accuracies for a reader, by stage and set; ``minutes`` of the processor, with the exams."""
+    """One way to tune: its accuracies for a reader, by stage and set; ``minutes`` are the processor's."""
 
     arm: str
     trained_parameters: int

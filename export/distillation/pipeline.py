@@ -44,7 +44,6 @@ __all__ = [
     "BUNDLE_NAME",
     "check_output",
     "check_precisions",
-    "clear_leftovers",
     "distill",
     "export_result",
 ]
@@ -161,11 +160,11 @@ def check_output(folder: Path, run_name: str = RUN_NAME) -> None:
 def _begin(folder: Path, settings: Mapping[str, Any]) -> str:
     """Claim the folder; returns the run's fingerprint."""
     run = claim(folder, settings)
-    clear_leftovers(folder)
+    _clear_leftovers(folder)
     return run
 
 
-def clear_leftovers(folder: Path) -> None:
+def _clear_leftovers(folder: Path) -> None:
     """Remove what a killed run had begun to write (``clipedge.whole``); a state is several times a model's size."""
     for place in (folder, folder / TRAINING_NAME, folder / TRAINING_NAME / TEACHER_NAME):
         for leftover in place.glob(".*.staging*"):

@@ -20,7 +20,6 @@ from clipedge.export.distillation.pipeline import (
     TRAINING_NAME,
     check_output,
     check_precisions,
-    clear_leftovers,
     export_result,
 )
 from clipedge.export.distillation.run_file import claim, write_result
@@ -96,7 +95,8 @@ def finetune(
     if forgetting.original is not None:
         original = prepare_exam(checkpoint, exam_pictures(forgetting.original, size), None, None, texts)
     run = claim(folder, _settings(checkpoint, recipe, pictures, held_out, labels, templates), RUN_NAME)
-    clear_leftovers(folder)
+    for leftover in (*folder.glob(".*.staging*"), *(folder / TRAINING_NAME).glob(".*.staging*")):
+        leftover.unlink(missing_ok=True)  # what a killed run had begun to write (clipedge.whole)
     work = Work(checkpoint, material, exam, recipe)
     trained = train(work, folder / TRAINING_NAME / STATE_NAME, run)
     before = Towers(checkpoint).weights()

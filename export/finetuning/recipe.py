@@ -42,11 +42,8 @@ class Recipe:
     @property
     def schedule(self) -> distillation.Recipe:
         """What the distillation's functions of a recipe take: order, rates and averages."""
-        shared = {field.name for field in dataclasses.fields(distillation.Recipe)} - {
-            "learning_rate",
-            "views",
-            "weights",
-        }
+        mine, theirs = ({field.name for field in dataclasses.fields(kind)} for kind in (Recipe, distillation.Recipe))
+        shared = (mine & theirs) - {"learning_rate"}
         rate = self.learning_rate
         if rate is None:
             rate = FULL_RATE if self.lora is None else LORA_RATE
