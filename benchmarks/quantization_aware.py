@@ -150,7 +150,7 @@ def examine(student: Path, factor: int, settings: Settings, work: Path) -> tuple
         forms = list(encoders(model, scratch, settings))
         labels = label_embeds(SourceTexts(load_checkpoint(model)).encode)
         pixels, truth = unseen_scenes(work, settings.scenes)
-        batches = np.array_split(pixels, -(-len(pixels) // BATCH))
+        batches = [np.array(part) for part in np.array_split(pixels, -(-len(pixels) // BATCH))]
         embeds = {form: np.concatenate([encode(batch) for batch in batches]) for form, encode, *_ in forms}
     rights = {form: (images @ labels.T).argmax(axis=1) == truth for form, images in embeds.items()}
     source = embeds[FLOAT]

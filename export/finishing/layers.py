@@ -71,7 +71,7 @@ def _integer_weight(weight: torch.Tensor, weights: Rounding) -> IntegerWeight:
 
 @dataclass(frozen=True, eq=False)
 class IntegerTower:
-    """A graph that rounds as its INT8 form does, and its layers in integers by name; ``patch_embed`` has one or none."""
+    """A graph that rounds as its INT8 form does, and its layers in integers by name; of ``patch_embed`` one or none."""
 
     graph: TorchGraph
     linears: Mapping[str, IntegerLinear]
