@@ -1,6 +1,6 @@
 """What quantization-aware finishing brings back of what INT8 loses: a small student, zero-shot on rendered scenes.
 
-    python benchmarks/quantization_aware.py [--scenes 10000] [--finish 300] [--work DIR]
+    python benchmarks/quantization_aware.py [--scenes 4000] [--finish 200] [--work DIR]
 
 The student has four blocks at half the demonstration model's width, cut out of it and distilled here, briefly. Its
 twins (clipedge.export.demo.outliers) compute the same function with channels and a neuron that are larger, as trained
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from int8_accuracy import label_embeds, rendered_scenes
+from int8_accuracy import BATCH, label_embeds, rendered_scenes
 from layout import BUILD
 from machine import describe_machine
 from publish import publish, target_lines
@@ -39,7 +39,7 @@ from clipedge.evaluation.intervals import accuracy, in_percent, in_points, paire
 from clipedge.selftest import centred_cosines
 
 STUDENT = "inherit:layers=4,width=64,heads=2"
-FACTORS = (1, 5, 10)  # of the outliers; 1: none
+FACTORS = (1, 10, 20)  # of the outliers; 1: none
 FLOAT, PLAIN, FINISHED, DEFAULT = "float32", "INT8, plain", "INT8, plain, finished", "INT8, default"
 LOST, RECOVERED = 2.0, 0.5  # points from which a loss counts, and the share of it that has to come back
 RESAMPLES = 2000
@@ -79,6 +79,16 @@ def train_student(work: Path, settings: Settings) -> Path:
         recipe = Recipe(steps=settings.steps, batch_size=64, validate_every=max(settings.steps // 4, 1))
         distill(None, STUDENT, f"scenes:{settings.training_scenes}", folder, recipe=recipe)
     return folder
+
+
+def unseen_scenes(work: Path, count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Pictures (count, 64, 64, 3) and their classes, rendered once; the pictures stay on disk."""
+    pixels, truth = (work / f"test-{count}-{name}.npy" for name in ("pixels", "truth"))
+    if not truth.is_file():
+        parts = zip(*rendered_scenes(count), strict=True)
+        for path, part in zip((pixels, truth), parts, strict=True):
+            np.save(path, np.concatenate(part))
+    return np.load(pixels, mmap_mode="r"), np.load(truth)
 
 
 def encoders(
@@ -125,7 +135,7 @@ def _peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def examine(student: Path, factor: int, settings: Settings) -> tuple[list[Row], dict[str, Rights]]:
+def examine(student: Path, factor: int, settings: Settings, work: Path) -> tuple[list[Row], dict[str, Rights]]:
     """The rows of a student's twin, and which scenes each form classifies rightly.
 
     Runs in a process of its own, so that its peak of memory is its own.
@@ -139,14 +149,10 @@ def examine(student: Path, factor: int, settings: Settings) -> tuple[list[Row], 
         model = student if factor == 1 else write_outlier_twin(student, scratch / f"twin-{factor}", factor)
         forms = list(encoders(model, scratch, settings))
         labels = label_embeds(SourceTexts(load_checkpoint(model)).encode)
-        found: dict[str, list[npt.NDArray[np.float32]]] = {form: [] for form, *_ in forms}
-        truths = []
-        for pixels, truth in rendered_scenes(settings.scenes):
-            for form, encode, *_ in forms:
-                found[form].append(encode(pixels))
-            truths.append(truth)
-    embeds = {form: np.concatenate(parts) for form, parts in found.items()}
-    rights = {form: (images @ labels.T).argmax(axis=1) == np.concatenate(truths) for form, images in embeds.items()}
+        pixels, truth = unseen_scenes(work, settings.scenes)
+        batches = [np.array(part) for part in np.array_split(pixels, -(-len(pixels) // BATCH))]
+        embeds = {form: np.concatenate([encode(batch) for batch in batches]) for form, encode, *_ in forms}
+    rights = {form: (images @ labels.T).argmax(axis=1) == truth for form, images in embeds.items()}
     source = embeds[FLOAT]
     name = "student" if factor == 1 else f"student, outliers x {factor}"
     return [
@@ -231,8 +237,8 @@ def _cells(row: dict[str, Any]) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=10_000, help="of the test (default 10000)")
-    parser.add_argument("--finish", type=int, default=300, help="steps of finishing (default 300)")
+    parser.add_argument("--scenes", type=int, default=4000, help="of the test (default 4000)")
+    parser.add_argument("--finish", type=int, default=200, help="steps of finishing (default 200)")
     parser.add_argument("--calibration", type=int, default=512, help="scenes that calibrate and finish (default 512)")
     parser.add_argument("--steps", type=int, default=300, help="of the student's training (default 300)")
     parser.add_argument("--training-scenes", type=int, default=3000, help="(default 3000)")
@@ -242,11 +248,11 @@ def main() -> None:
     settings = Settings(**arguments)
     work.mkdir(parents=True, exist_ok=True)
     student = train_student(work, settings)
+    unseen_scenes(work, settings.scenes)
     rows, rights = [], {}
     for factor in FACTORS:
-        # Not a Pool, whose processes may have no children: scenes are rendered by some.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            of_model, found = pool.submit(examine, student, factor, settings).result()
+            of_model, found = pool.submit(examine, student, factor, settings, work).result()
         rows += of_model
         rights[of_model[0].model] = found
     document = {

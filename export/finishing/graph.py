@@ -106,7 +106,7 @@ def _split(attributes: Attributes) -> Operator:
         axis = attributes.get("axis", 0)
         if sizes is None:
             return value.chunk(attributes["num_outputs"], dim=axis)
-        return value.split(sizes.tolist(), dim=axis)
+        return torch.split(value, sizes.tolist(), dim=axis)
 
     return split
 

@@ -19,7 +19,7 @@ from clipedge.calibration.observers import Range
 from clipedge.calibration.quantize import TOKEN_EMBED
 from clipedge.calibration.rounding import Scheme, quantize_weight
 from clipedge.errors import UsageError
-from clipedge.export.finishing.graph import OPERATORS, TorchGraph, torch_graph
+from clipedge.export.finishing.graph import OPERATORS, Operator, TorchGraph, torch_graph
 from clipedge.export.finishing.rounding import Rounding, rounding_of_range, rounding_of_weight
 
 __all__ = ["IntegerLinear", "IntegerPatchEmbed", "IntegerTower", "check_tower", "integer_tower"]
@@ -71,16 +71,16 @@ def _integer_weight(weight: torch.Tensor, weights: Rounding) -> IntegerWeight:
 
 @dataclass(frozen=True, eq=False)
 class IntegerTower:
-    """A graph that rounds as its INT8 form does, and its layers in integers by name."""
+    """A graph that rounds as its INT8 form does, and its layers in integers by name; of ``patch_embed`` one or none."""
 
     graph: TorchGraph
     linears: Mapping[str, IntegerLinear]
-    patch_embed: IntegerPatchEmbed | None
+    patch_embed: Mapping[str, IntegerPatchEmbed]
 
     @property
     def layers(self) -> Mapping[str, IntegerLinear | IntegerPatchEmbed]:
         """All of them."""
-        return {**self.linears, **({} if self.patch_embed is None else {PATCH_EMBED: self.patch_embed})}
+        return {**self.linears, **self.patch_embed}
 
 
 def check_tower(model: onnx.ModelProto) -> None:
@@ -112,16 +112,22 @@ def integer_tower(
         linears[layer.name] = IntegerLinear(
             rounding, *_learned_weight(layer, constants, calibration, scheme), _parameter(shift)
         )
-    patch_embed = None
-    for layer in linear_layers(model):
-        if layer.name == PATCH_EMBED:
-            mean = np.tile(np.asarray(pixel_mean, np.float32), len(constants[layer.weight]) // len(pixel_mean))
-            learned = _learned_weight(layer, constants, calibration, scheme)
-            patch_embed = IntegerPatchEmbed(*learned, torch.from_numpy(mean))
+    patch_embed = {
+        layer.name: _patch_embed(layer, constants, calibration, scheme, pixel_mean)
+        for layer in linear_layers(model)
+        if layer.name == PATCH_EMBED
+    }
     if not scheme.only_inputs:
         _round_token_table(model, constants)
-    layers = {**linears, **({} if patch_embed is None else {PATCH_EMBED: patch_embed})}
-    return IntegerTower(torch_graph(model, constants, layers), linears, patch_embed)
+    operators: dict[str, Operator] = {**linears, **patch_embed}
+    return IntegerTower(torch_graph(model, constants, operators), linears, patch_embed)
+
+
+def _patch_embed(
+    layer: Linear, constants: Constants, calibration: Calibration, scheme: Scheme, pixel_mean: Sequence[float]
+) -> IntegerPatchEmbed:
+    mean = np.tile(np.asarray(pixel_mean, np.float32), len(constants[layer.weight]) // len(pixel_mean))
+    return IntegerPatchEmbed(*_learned_weight(layer, constants, calibration, scheme), torch.from_numpy(mean))
 
 
 def _learned_weight(
