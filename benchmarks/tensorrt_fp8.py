@@ -2,26 +2,29 @@
 
     python benchmarks/tensorrt_fp8.py --modelopt PYTHON [--scenes 2000]
 
-The demonstration model in FP8 by NVIDIA's Model Optimizer (``--precision fp8``), in INT8 by it and by our own
-quantizer, and in fp16; and its largest outlier twin as Model Optimizer makes both. All are made of the same float
-graphs and calibrated on the same 128 scenes. fp16 is computed in real half precision by onnx's reference evaluator,
-the others by ONNX Runtime on the CPU, which rounds to FP8 as the standard says and multiplies in float32. That shows
-what the rounding costs, and nothing of TensorRT's own kernels or speed. Nothing went through the export's gate, and
-no layer was left in float for it. Writes results/tensorrt_fp8.md and .json beside this file, and prints the former.
+The demonstration model and its largest outlier twin in FP8 by NVIDIA's Model Optimizer (``--precision fp8``), and the
+former in fp16, made of the same float graphs and calibrated on 128 scenes. fp16 is computed in real half precision by
+onnx's reference evaluator, FP8 by ONNX Runtime on the CPU, which rounds as the standard says and multiplies in
+float32. That shows what the rounding costs, and nothing of TensorRT's own kernels or speed. Nothing of it went through
+the export's gate. The rows of INT8 are those that tensorrt_int8.py recorded, if it did so on as many scenes, which are
+then the same ones. Writes results/tensorrt_fp8.md and .json beside this file, and prints the former.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from int8_accuracy import DEMO, FACTORS, markdown, source_side, written_side
+from layout import RESULTS
 from machine import describe_machine
 from pairs import SIZE, Pair, Row, Side, Target, document_of, drop_of, measure
 from publish import publish
-from tensorrt_int8 import modelopt_pair
+from tensorrt_int8 import MODELOPT, modelopt_pair
 
 from clipedge import manifest
 from clipedge.calibration.scenes import write_folder
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
     from clipedge.export.convert import SourceTower
 
 CALIBRATION_FOLDER = 192  # of which two thirds calibrate
-FP8, INT8, OURS, HALF = "FP8, Model Optimizer", "INT8, Model Optimizer", "INT8, ClipEdge", "fp16, ClipEdge"
+FP8, HALF = f"FP8, {MODELOPT}", "fp16, ClipEdge"
+TWIN = f"outlier twin x {FACTORS[-1]}"
 MAX_DROP, MIN_MEDIAN, MIN_P1 = 1.0, 0.985, 0.95  # the export's own gate
 TITLE = "# What FP8 for TensorRT costs in accuracy"
 
@@ -58,22 +62,16 @@ def half_pair(name: str, checkpoint: Path | None, source: Side, pictures: Path, 
     return Pair(name, HALF, source, side, 0, 0)
 
 
-def own_pair(name: str, checkpoint: Path | None, source: Side, pictures: Path, folder: Path) -> Pair:
-    """Our own INT8 for TensorRT, all layers quantized."""
-    from clipedge.calibration.calibrate import calibrate, observe_layers
-    from clipedge.calibration.rounding import SCHEMES
-    from clipedge.export.convert import write_variant
-
-    def write(tower: SourceTower, graph: ModelProto) -> manifest.Variant:
-        observed = observe_layers(graph, tower.calibration, tower.weigh)
-        calibration = calibrate(graph, observed, SCHEMES["tensorrt"])
-        return write_variant(tower, graph, folder, "int8", "tensorrt", calibration)
-
-    return Pair(name, OURS, source, written_side(checkpoint, pictures, folder, write), 0, 0)
+def recorded_int8(count: int) -> list[Row]:
+    """What tensorrt_int8.py recorded of the same models on the same scenes."""
+    document = json.loads((RESULTS / "tensorrt_int8.json").read_text(encoding="utf-8"))
+    rows = [Row(**(row | {"drop_interval": tuple(row["drop_interval"])})) for row in document["rows"]]
+    wanted = [row for row in rows if row.model in (DEMO, TWIN) and row.method in ("ClipEdge", MODELOPT)]
+    return [replace(row, method=f"INT8, {row.method}") for row in wanted] if document["scenes"] == count else []
 
 
 def make_pairs(scratch: Path, python: Path) -> list[Pair]:
-    """The rows of the table, in order."""
+    """What is measured here, in the table's order."""
     from clipedge.export.checkpoints import DEMO_CHECKPOINT
     from clipedge.export.demo.outliers import write_outlier_twin
 
@@ -81,14 +79,10 @@ def make_pairs(scratch: Path, python: Path) -> list[Pair]:
     write_folder(pictures, "calibration", CALIBRATION_FOLDER, width=SIZE, height=SIZE, by_label=True)
     demo = DEMO, None, source_side(None), pictures
     checkpoint = write_outlier_twin(DEMO_CHECKPOINT, scratch / "checkpoint", FACTORS[-1])
-    twin = f"outlier twin x {FACTORS[-1]}", checkpoint, source_side(checkpoint), pictures
     return [
         half_pair(*demo, scratch / "half"),
-        own_pair(*demo, scratch / "own"),
-        modelopt_pair(*demo, scratch / "int8", python, "int8", INT8),
         modelopt_pair(*demo, scratch / "fp8", python, "fp8", FP8),
-        modelopt_pair(*twin, scratch / "twin-int8", python, "int8", INT8),
-        modelopt_pair(*twin, scratch / "twin-fp8", python, "fp8", FP8),
+        modelopt_pair(TWIN, checkpoint, source_side(checkpoint), pictures, scratch / "twin-fp8", python, "fp8", FP8),
     ]
 
 
@@ -115,11 +109,12 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         rows = measure(make_pairs(Path(scratch), arguments.modelopt), arguments.scenes)
+    rows = sorted([*rows, *recorded_int8(arguments.scenes)], key=lambda row: row.model)
     targets, machine = judge(rows), describe_machine()
     notes = [
         "",
         "Graphs for TensorRT, computed on the CPU, fp16 in real half precision by onnx's reference evaluator: TensorRT",
-        "itself has not run. Nothing went through the export's gate.",
+        "itself has not run. The rows of INT8 are those of tensorrt_int8.md, calibrated on 512 scenes; FP8 was on 128.",
     ]
     page = markdown(rows, targets, arguments.scenes, machine, TITLE, "exported") + "\n".join(notes) + "\n"
     publish("tensorrt_fp8", document_of(rows, targets, arguments.scenes, machine), page)
