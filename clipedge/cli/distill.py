@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--steps", int, "updates of the weights (default: 2000)"),
         ("--batch-size", int, "pictures of an update (default: 128)"),
         ("--accumulate", int, "into so many parts a batch is cut, to save memory (default: 1)"),
-        ("--learning-rate", float, "the highest of the schedule (default: 0.001)"),
+        ("--learning-rate", float, "the highest of the schedule (default: 0.002)"),
         ("--patience", int, "stop after so many validations in a row that brought nothing (default: never)"),
         ("--validate-every", int, "steps between two validations (default: 250)"),
         ("--save-every", int, "steps that a killed run loses at most (default: 100)"),

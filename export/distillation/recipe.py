@@ -31,10 +31,10 @@ class Recipe:
     steps: int = 2000
     batch_size: int = 128
     accumulate: int = 1
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warmup: float = 0.05
-    ema: float = 0.999
+    ema: float = 0.99
     validate_every: int = 250
     save_every: int = 100
     patience: int | None = None
