@@ -1,1 +1,1 @@
-"""Indexes: a folder of vectors that is searched exactly or by a graph, and only grows until it is compacted."""
+"""Indexes: a folder of vectors that is searched exactly or by lists, and only grows until it is compacted."""

@@ -172,10 +172,7 @@ class Index:
         ]
 
     def compact(self) -> None:
-        """Write the live entries anew and drop the dead ones; the old files stay until the new ones are complete.
-
-        Lists are made again, too.
-        """
+        """Write the live entries anew, lists too, and drop the dead; old files stay until the new ones are complete."""
         self._check_writable()
         had_lists = self.manifest.listed_rows > 0
         generation = self.manifest.generation + 1

@@ -114,13 +114,8 @@ def _compared(lists: Lists, live: npt.NDArray[np.bool_] | None, query: Floats, k
     reaches = lists.centroids @ point[: lists.centroids.shape[1]]
     reaches += REACH * np.linalg.norm(point) * lists.spreads
     places, scores = np.empty(0, np.int64), np.empty(0, np.float32)
-    looked_at, more, floor = 0, FIRST_LISTS, np.float32(-np.inf)
-    while True:
-        numbers = np.flatnonzero(reaches > floor)
-        if len(numbers) > more:
-            numbers = numbers[np.argpartition(reaches[numbers], -more)[-more:]]
-        if not len(numbers):
-            return places, scores
+    numbers, looked_at = _farthest(reaches, np.arange(len(reaches)), FIRST_LISTS), 0
+    while len(numbers):
         found = _places(lists, numbers)
         if live is not None:
             found = found[live[lists.rows[found]]]
@@ -128,11 +123,17 @@ def _compared(lists: Lists, live: npt.NDArray[np.bool_] | None, query: Floats, k
         places, scores = np.append(places, found), np.append(scores, products)
         reaches[numbers] = -np.inf
         looked_at += len(numbers)
-        if len(scores) >= k:
-            floor = np.partition(scores, -k)[-k]
-            if looked_at >= MOST_LISTS:
-                return places, scores
-        more = looked_at
+        enough = len(scores) >= k
+        if enough and looked_at >= MOST_LISTS:
+            break
+        floor = np.partition(scores, -k)[-k] if enough else np.float32(-np.inf)
+        numbers = _farthest(reaches, np.flatnonzero(reaches > floor), looked_at)
+    return places, scores
+
+
+def _farthest(reaches: Floats, numbers: Rows, count: int) -> Rows:
+    """``count`` of some lists, or all if they are fewer."""
+    return numbers if len(numbers) <= count else numbers[np.argpartition(reaches[numbers], -count)[-count:]]
 
 
 def _places(lists: Lists, numbers: Rows) -> Rows:
@@ -140,7 +141,8 @@ def _places(lists: Lists, numbers: Rows) -> Rows:
     starts = lists.starts[numbers]
     lengths = lists.starts[numbers + 1] - starts
     ends = np.cumsum(lengths)
-    return np.arange(ends[-1]) + np.repeat(starts - ends + lengths, lengths)
+    places: Rows = np.arange(ends[-1]) + np.repeat(starts - ends + lengths, lengths)
+    return places
 
 
 def _ranked(vectors: Vectors, query: Floats, rows: Rows, places: Rows, scores: Floats, k: int) -> Found:

@@ -18,9 +18,9 @@ from clipedge.retrieval.index import Index
 
 SPACE, DIM = "a" * 64, 12
 
-# Adds, replaces, removes, compacts and opens again (so that tables are written) without end, and prints a line after
-# each addition and each removal: that it has promised to keep. A key's vector is a function of the key and of the step
-# that wrote it.
+# Adds, replaces, removes, compacts, makes lists and opens again (so that tables are written) without end, and prints a
+# line after each addition and each removal: that it has promised to keep. A key's vector is a function of the key and
+# of the step that wrote it.
 WRITER = """
 import sys
 import numpy as np
@@ -48,6 +48,8 @@ while True:
         print("removed", flush=True)
     if step % 5 == 0:
         index.compact()
+    if step % 3 == 1:
+        index.build_lists()
     if step % 4 == 0:
         index.close()
         index = module.Index.open(folder, space, writable=True)
