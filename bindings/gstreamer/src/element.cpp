@@ -102,8 +102,8 @@ static gboolean sink_event(GstBaseTransform* base, GstEvent* event) {
         case GST_EVENT_FLUSH_STOP: filter->flush_stop(); break;
         case GST_EVENT_EOS:
             if (!filter->drain()) {
-                GST_ELEMENT_WARNING(base, RESOURCE, BUSY, ("the stream ends before the model has answered its last frame"),
-                                    (nullptr));
+                GST_ELEMENT_WARNING(base, RESOURCE, BUSY,
+                                    ("the stream ends before the model has answered its last frame"), (nullptr));
             }
             break;
         default: break;

@@ -33,6 +33,8 @@ void Filter::set_format(const GstVideoInfo& info) {
 
 bool Filter::pass(GstBuffer* buffer, const GstSegment& segment) {
     if (failed_) return false;
+    // Before the frame is offered: however fast the model is, what a buffer carries is of an earlier one.
+    if (const auto found = newest()) attach(*found, buffer);
     const Moment moment = moment_of(buffer, segment);
     if (pace_.is_due(moment.running_time, asking().interval)) {
         capture(buffer, info_, description_, frame_);
@@ -43,7 +45,6 @@ bool Filter::pass(GstBuffer* buffer, const GstSegment& segment) {
         }
         worker_.offer(frame_);
     }
-    if (const auto found = newest()) attach(*found, buffer);
     return true;
 }
 

@@ -29,7 +29,7 @@ public:
     // Throws as described() does.
     void set_format(const GstVideoInfo& info);
 
-    // Offers the frame to the model if it is due, and attaches the newest answer that there is. Never waits for the
+    // Attaches the newest answer that there is, and offers the frame to the model if it is due. Never waits for the
     // model. False: the model has failed, and an error was posted. Throws as capture() does.
     bool pass(GstBuffer* buffer, const GstSegment& segment);
 

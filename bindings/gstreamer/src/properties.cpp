@@ -27,10 +27,13 @@ std::string text_of(const GValue* value) {
 }
 
 void install_loading(GObjectClass* object_class, const Loading& defaults) {
-    const auto add = [&](Number number, GParamSpec* spec) { g_object_class_install_property(object_class, number, spec); };
+    const auto add = [&](Number number, GParamSpec* spec) {
+        g_object_class_install_property(object_class, number, spec);
+    };
     add(bundle, g_param_spec_string("bundle", "Bundle", "Folder that `clipedge export` wrote", nullptr, when_ready));
     add(bank, g_param_spec_string("bank", "Prompt bank",
-                                  "Labels to choose from: the name of a prompt bank in the bundle, or a path with a slash",
+                                  "Labels to choose from: the name of a prompt bank in the bundle, or a path with a "
+                                  "slash",
                                   defaults.bank.c_str(), when_ready));
     add(variant, g_param_spec_string("variant", "Variant",
                                      "Such as int8.x86; if not set, the bundle's variant that suits the processor",
@@ -47,7 +50,9 @@ void install_loading(GObjectClass* object_class, const Loading& defaults) {
 }
 
 void install_asking(GObjectClass* object_class, const Asking& defaults) {
-    const auto add = [&](Number number, GParamSpec* spec) { g_object_class_install_property(object_class, number, spec); };
+    const auto add = [&](Number number, GParamSpec* spec) {
+        g_object_class_install_property(object_class, number, spec);
+    };
     add(top_k, g_param_spec_uint("top-k", "Top k", "Labels to tell for each answer, at most", 1, G_MAXUINT,
                                  static_cast<guint>(defaults.top_k), any_time));
     add(threshold, g_param_spec_float("threshold", "Threshold", "Labels of a smaller probability are not told", 0, 1,
