@@ -87,11 +87,12 @@ def seeds(parser: str, bundle: Path, index: Path) -> list[Path]:
         "bank": [bundle / "prompts" / "default.safetensors"],
         "tokenizer": [bundle / "tokenizer.json"],
         "indexlog": [index / "entries-1.log"],
+        "frame": [],
     }[parser]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parser", ["manifest", "safetensors", "bank", "tokenizer", "indexlog"])
+@pytest.mark.parametrize("parser", ["manifest", "safetensors", "bank", "tokenizer", "indexlog", "frame"])
 def test_a_parser_under_attack(parser: str, demo_bundle_fp32: Path, index: Path, tmp_path: Path) -> None:
     """With libFuzzer for a time, where clang has it; with other compilers a number of mutations."""
     settings = ["-DCLIPEDGE_SANITIZE=address,undefined", "-DCLIPEDGE_FUZZ=ON", *(CLANG if HAS_CLANG else ())]
@@ -102,6 +103,9 @@ def test_a_parser_under_attack(parser: str, demo_bundle_fp32: Path, index: Path,
         shutil.copy(path, corpus)
     if parser == "tokenizer":
         (corpus / "text").write_text("tA photo of Ångström's 12 <|e|> \u1112\u1161", encoding="utf-8")
+    if parser == "frame":
+        for format in range(1, 10):  # 40 x 30, with strides that suffice for each
+            (corpus / str(format)).write_bytes(bytes([format, 40, 30, 100, 100, 100, 1, 15]) + bytes(range(200)))
     program = folder / "fuzz" / f"fuzz_{parser}"
     limits = [f"-max_total_time={FUZZ_SECONDS}", "-max_len=65536", "-rss_limit_mb=1024"]
     # By a shell that starts it as a process of its own: a program counts the memory of the process that it was forked

@@ -14,6 +14,7 @@
 
 #include "changes.hpp"
 #include "clipedge/clipedge.h"
+#include "keptframe.hpp"
 #include "pixels.hpp"
 #include "presence.hpp"
 
@@ -25,12 +26,6 @@ struct Counts {
     std::int64_t unchanged = 0;  // showed what the last one did: the model was not asked
     std::int64_t late = 0;       // a newer one came before the model was free
     std::int64_t answered = 0;
-};
-
-// A frame in memory of its own, which the next one takes over.
-struct KeptFrame {
-    std::vector<std::uint8_t> memory;
-    Image image{};
 };
 
 // Any thread may call any member, but for the destructor.
