@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--student",
         required=True,
         metavar="SPEC",
-        help="vit-ti, vit-s, vit-b (/PATCH), vit:layers=4,width=64,patch=8, or inherit:layers=3,width=64,heads=2",
+        help="vit-ti, vit-s, vit-b (/PATCH), rn50, rn101, vit:layers=4,width=64,patch=8, "
+        "resnet:blocks=1-1-1-1,width=12, or inherit:layers=3,width=64,heads=2",
     )
     parser.add_argument(
         "--data",

@@ -7,6 +7,8 @@ training either, and begins as Fixup does (Zhang et al. 2019, "Residual learning
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from clipedge.errors import CheckpointError, UsageError
@@ -63,8 +65,8 @@ def _spread(name: str, shape: Shape, config: ResNetConfig) -> float:
         return 0.0
     if len(shape) == 2:
         # The scale of the attention is part of the queries.
-        return config.features**-0.5 * (HEAD_WIDTH**-0.5 if name == "pool.attn.query.weight" else 1)
-    spread: float = (2 / (shape[1] * shape[2] * shape[3])) ** 0.5
+        return math.sqrt((1 / HEAD_WIDTH if name == "pool.attn.query.weight" else 1) / config.features)
+    spread = math.sqrt(2 / (shape[1] * shape[2] * shape[3]))
     if in_block and not layer.endswith("downsample"):
-        spread *= sum(config.layers) ** -0.25  # L^(-1 / (2m - 2)) for L blocks of m = 3 convolutions
+        spread /= math.sqrt(math.sqrt(sum(config.layers)))  # L^(-1 / (2m - 2)) for L blocks of m = 3 convolutions
     return spread

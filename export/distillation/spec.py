@@ -70,7 +70,8 @@ def _transformer(text: str, kind: Literal["new", "inherited"], settings: str) ->
     if kind == "new":
         _check_given(text, values, ("layers", "width", "patch"))
     sizes = {key: _number(text, value) for key, value in values.items()}
-    return StudentSpec(kind, text, *(sizes.get(key) for key in ("layers", "width", "heads", "mlp", "patch")))
+    layers, width, heads, mlp_width, patch_size = (sizes.get(key) for key in KEYS["new"])
+    return StudentSpec(kind, text, layers, width, heads, mlp_width, patch_size)
 
 
 def _resnet(text: str, settings: str) -> StudentSpec:

@@ -34,5 +34,5 @@ class _LastBlock(Block):
         attn, normed = cast(Attention, self.attn), self.norm1(hidden)
         query, key, value = attn.query(normed[:, :1]), attn.key(normed), attn.value(normed)
         pooled = hidden[:, :1] + attn.out(attend(query, key, value, attn.heads, attn.scale, mask))
-        mlp: torch.Tensor = self.fc2(activate(self.fc1(self.norm2(pooled)), self.activation))
-        return pooled + mlp
+        embedded: torch.Tensor = pooled + self.fc2(activate(self.fc1(self.norm2(pooled)), self.activation))
+        return embedded
