@@ -49,22 +49,22 @@ def equal(first: Trained, second: Trained) -> bool:
 
 
 @pytest.mark.parametrize(("source", "lora"), [("classes", None), ("classes", 4), ("pairs", None)])
-def test_a_model_learns_and_is_deterministic(
-    source: str, lora: int | None, make_work: MakeWork, tmp_path: Path
-) -> None:
+def test_a_model_learns(source: str, lora: int | None, make_work: MakeWork, tmp_path: Path) -> None:
     rate = 1e-4 if lora is None else 1e-2
-    work = make_work(source, steps=8, batch_size=12, validate_every=4, lora=lora, learning_rate=rate)
+    work = make_work(source, steps=8, batch_size=12, lora=lora, learning_rate=rate)
     before = examine(Towers(work.model), work.exam)
-    found, again = (train(work, tmp_path / name, name) for name in ("a", "b"))
-    assert found.progress == again.progress and equal(found, again)
+    found = train(work, tmp_path / "state", "run")
     tuned = Towers(work.model)
     tuned.assign(found.weights)
     after = examine(tuned, work.exam)
     assert found.progress.best is not None and found.progress.best.score == after
     assert top1(after) > top1(before) and after.cosine < 0.999
     assert np.mean(found.progress.losses[-3:]) < np.mean(found.progress.losses[:3])
-    other = dataclasses.replace(work, recipe=dataclasses.replace(work.recipe, seed=1, steps=1))
-    assert train(other, tmp_path / "c", "c").progress.losses != found.progress.losses[:1]
+
+
+def test_a_training_depends_on_its_seed(make_work: MakeWork, tmp_path: Path) -> None:
+    first, other = (train(make_work(steps=1, seed=seed), tmp_path / str(seed), str(seed)) for seed in (0, 1))
+    assert first.progress.losses != other.progress.losses
 
 
 @pytest.mark.parametrize("source", ["classes", "pairs"])
