@@ -207,12 +207,12 @@ def markdown(document: dict[str, Any]) -> str:
     lines = [
         "# Quantization-aware finishing",
         "",
-        f"A student of four blocks ({document['student']}, trained for {settings['steps']} steps on",
+        f"A student of four blocks ({document['student']}, {settings['steps']} steps on",
         f"{settings['training_scenes']:,} scenes) and twins of it with outliers. Plain: one scale for a whole weight,",
         f"no smoothing. Finished: plain, trained for {settings['finish']} steps on the {settings['calibration']:,}",
         "calibration scenes. Default: one scale for each output channel, and smoothing. Zero-shot top-1 over 120",
-        f"classes on {settings['scenes']:,} unseen scenes, percent, and the paired difference to float32 in points [95 %",
-        "intervals]. Seconds are of CPU time; memory is what the process's peak grew by.",
+        f"classes on {settings['scenes']:,} unseen scenes, percent, and the paired difference to float32 in points",
+        "[95 % intervals]. Seconds are of CPU time; memory is what the process's peak grew by.",
         f"{machine['cpu']}, {machine['cores']} cores, {document['threads']} of them torch's, "
         f"VNNI: {'yes' if machine['vnni'] else 'no'}; {machine['date']}.",
         "",
