@@ -124,9 +124,9 @@ def encoders(
     yield FLOAT, source_encoder(source.module), None, None
     coarse = calibrate(graph, observed, plain, smoothing=False)
     yield PLAIN, written(PLAIN, coarse, plain), None, None
-    before, started = _peak_mb(), time.monotonic()
+    before, started = _peak_mb(), time.process_time()
     finished = finish(source, graph, coarse, plain, settings.finish)
-    seconds, extra = time.monotonic() - started, _peak_mb() - before
+    seconds, extra = time.process_time() - started, _peak_mb() - before
     yield FINISHED, written(FINISHED, finished, plain), seconds, extra
     yield DEFAULT, written(DEFAULT, calibrate(graph, observed, default), default), None, None
 
@@ -209,10 +209,10 @@ def markdown(document: dict[str, Any]) -> str:
         "",
         f"A student of four blocks ({document['student']}, {settings['steps']} steps on",
         f"{settings['training_scenes']:,} scenes) and twins of it with outliers. Plain: one scale for a whole weight,",
-        "no smoothing. Default: one for each output channel, and smoothing. Finished: plain, trained for",
-        f"{settings['finish']} steps on the {settings['calibration']:,} calibration scenes. Zero-shot top-1 over 120",
+        f"no smoothing. Finished: plain, trained for {settings['finish']} steps on the {settings['calibration']:,}",
+        "calibration scenes. Default: one scale for each output channel, and smoothing. Zero-shot top-1 over 120",
         f"classes on {settings['scenes']:,} unseen scenes, percent, and the paired difference to float32 in points",
-        "[95 % intervals].",
+        "[95 % intervals]. Seconds are of CPU time; memory is what the process's peak grew by.",
         f"{machine['cpu']}, {machine['cores']} cores, {document['threads']} of them torch's, "
         f"VNNI: {'yes' if machine['vnni'] else 'no'}; {machine['date']}.",
         "",

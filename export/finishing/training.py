@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -62,25 +62,24 @@ def finish(
     ClipEdgeError if the loss is no number.
     """
     tower = integer_tower(model, calibration, scheme, source.pixel_mean)
-    inputs = _kept(source.calibration)
-    if len(inputs) < LEAST_INPUTS:
-        raise UsageError(
-            f"--finish trains on the {source.name} tower's calibration inputs, expected {LEAST_INPUTS} or more, found "
-            f"{len(inputs)}; give some hundreds, or leave it out"
-        )
+    inputs = _kept(source)
     teacher = torch.from_numpy(embed(source_encoder(source.module), np.array_split(inputs, -(-len(inputs) // BATCH))))
     _train(tower, inputs, teacher, steps, f"finishing the {source.name} tower")
     return _finished(tower, calibration, steps)
 
 
-def _kept(batches: Iterable[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """The first inputs of a stream; the rest is read, so that the stream knows itself whole, and let go."""
+def _kept(source: SourceTower) -> npt.NDArray[Any]:
+    """The first calibration inputs; the rest is read, so that the stream knows itself whole, and let go."""
     kept: list[npt.NDArray[Any]] = []
-    size = 0
-    for batch in batches:
-        if size < MAX_INPUT_BYTES:
+    for batch in source.calibration:
+        if sum(part.nbytes for part in kept) < MAX_INPUT_BYTES:
             kept.append(batch)
-            size += batch.nbytes
+    count = sum(map(len, kept))
+    if count < LEAST_INPUTS:
+        raise UsageError(
+            f"--finish trains on the {source.name} tower's calibration inputs, expected {LEAST_INPUTS} or more, found "
+            f"{count}; give some hundreds, or leave it out"
+        )
     return np.concatenate(kept)
 
 

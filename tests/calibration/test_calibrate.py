@@ -64,6 +64,15 @@ def errors(model: onnx.ModelProto, calibration: Calibration, target: str) -> Flo
     return result
 
 
+def test_without_smoothing_all_channels_stay_as_large_as_they_are() -> None:
+    model = normed_model(outlier_gain(300.0), np.zeros(CHANNELS, np.float32))
+    observed = observe_layers(model, [rows(200, 1)], lambda x: np.ones((len(x), 1)))
+    smoothed, plain = (calibrate(model, observed, SCHEMES["x86"], smoothing=choice) for choice in (True, False))
+    assert smoothed.scales and not plain.scales
+    assert [found.layers["fc"].strength > 0 for found in (smoothed, plain)] == [True, False]
+    assert plain.layers["fc"].limits.high > 10 * smoothed.layers["fc"].limits.high
+
+
 def outlier_gain(factor: float) -> Floats:
     gain = np.ones(CHANNELS, np.float32)
     gain[[3, 17, 40]] = factor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -30,6 +32,16 @@ def test_weight_rounding_error_is_at_most_half_a_step_per_channel(limit: int) ->
     assert rounded.dtype == np.int8 and scale.dtype == np.float32
     assert np.abs(rounded.astype(int)).max(axis=0).tolist() == [0 if i == 3 else limit for i in range(48)]
     assert (np.abs(rounded * scale - weight) <= scale / 2 * 1.0001).all()
+
+
+def test_one_scale_for_a_whole_weight_is_that_of_its_largest_number() -> None:
+    weight = random_weight()
+    rounded, scale = quantize_weight(weight, 64, per_channel=False)
+    np.testing.assert_allclose(scale, np.full(48, np.abs(weight).max() / 64), rtol=1e-6)
+    assert np.abs(rounded.astype(int)).max() == 64
+    assert np.abs(rounded * scale - weight).max() <= scale[0] / 2 * 1.0001
+    scheme = replace(SCHEMES["x86"], per_channel=False)
+    np.testing.assert_array_equal(restored_weight(weight, scheme), rounded * scale)
 
 
 def test_no_pair_of_products_for_x86_overflows_16_bits() -> None:

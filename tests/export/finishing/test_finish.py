@@ -124,9 +124,10 @@ def test_a_weight_of_another_model_or_target_is_refused(tower: Any, finished: di
         quantize(tower.graph, cut, tower.schemes["arm"], tower.source.pixel_mean)
 
 
-def test_too_few_inputs(tower: Any) -> None:
-    source = replace(tower.source, calibration=[tower.pictures[:9]])
-    with pytest.raises(UsageError, match=r"^--finish trains on the image tower's .* 32 or more, found 9; give some"):
+@pytest.mark.parametrize("count", [0, 9])
+def test_too_few_inputs(tower: Any, count: int) -> None:
+    source = replace(tower.source, calibration=[tower.pictures[:count]] if count else [])
+    with pytest.raises(UsageError, match=rf"^--finish trains on the image tower's .* 32 or more, found {count}; give"):
         finish(source, tower.graph, tower.calibrations["x86"], tower.schemes["x86"], 3)
 
 
