@@ -33,13 +33,13 @@ SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULT
 LAUNCHER_PRECISION = "ACCELERATE_MIXED_PRECISION"  # what `accelerate launch --mixed_precision` sets
 
 
-def join_processes(precision: Precision = "no") -> Accelerator:
-    """Join those that a launcher started, or be alone. ``precision`` is the training's own.
+def join_processes(precision: Precision | None = None) -> Accelerator:
+    """Join those that a launcher started, or be alone; called again, it gives the same. ``precision`` is a training's.
 
-    Raises UsageError where the launcher asks for something that a training does not do.
+    Raises UsageError where the launcher asks for something that this training does not do.
     """
     asked = os.environ.get(LAUNCHER_PRECISION, "no")
-    if asked not in ("no", precision):
+    if precision is not None and asked not in ("no", precision):
         raise UsageError(
             f"the launcher asks for mixed precision {asked}, the training for {precision}: leave it out there, and "
             f"write --mixed-precision {asked} to `clipedge distill`"

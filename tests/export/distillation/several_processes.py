@@ -109,6 +109,8 @@ def gradients(folder: Path, count: int) -> int:
 
 def logged(folder: Path, name: str, arguments: list[str]) -> int:
     """``clipedge distill`` in small shards; which of them this process has made is written down."""
+    if "bf16" in arguments:
+        os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"  # as a launcher that is asked for the same
     teacher.SHARD_PICTURES = 10
     real = teacher._picture_shard
 
