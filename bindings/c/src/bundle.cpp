@@ -86,8 +86,8 @@ Bundle open_bundle(const std::string& folder) {
 }
 
 const Variant& choose_variant(const Bundle& bundle, const std::string& tower, const std::string& name, bool on_gpu) {
-    using Order = std::array<const char*, 3>;
-    const Order order = on_gpu ? Order{"fp16", "int8", "fp32"} : Order{"int8", "fp32", "fp16"};
+    using Order = std::array<const char*, 4>;
+    const Order order = on_gpu ? Order{"fp16", "int8", "fp32", "fp8"} : Order{"int8", "fp32", "fp16", "fp8"};
     const std::string device = on_gpu ? "tensorrt" : processor();
     std::string there;
     const Variant* chosen = nullptr;

@@ -62,7 +62,7 @@ Variant variant(const Field& field) {
     field.check_names({"tower", "precision", "target", "files", "opset", "inputs", "outputs"}, {"proof"});
     Variant result;
     result.tower = field["tower"].choice({"image", "text", "dense"});
-    result.precision = field["precision"].choice({"fp32", "fp16", "int8"});
+    result.precision = field["precision"].choice({"fp32", "fp16", "int8", "fp8"});
     result.target = field["target"].choice({"x86", "arm", "tensorrt", "any"});
     for (const Field& file : some(field["files"])) result.files.push_back(file_entry(file));
     field["opset"].integer();

@@ -80,7 +80,7 @@ void append_cuda(OrtSessionOptions* options, int device) {
     check(api().AddSessionConfigEntry(options, "session.disable_cpu_ep_fallback", "1"), "refuses a setting");
 }
 
-Owned<OrtSessionOptions> session_options(const EngineOptions& wanted, const std::string& target) {
+Owned<OrtSessionOptions> session_options(const EngineOptions& wanted, const Variant& variant) {
     OrtSessionOptions* made = nullptr;
     check(api().CreateSessionOptions(&made), "makes no options");
     Owned<OrtSessionOptions> options = owned(made, api().ReleaseSessionOptions);
@@ -90,9 +90,13 @@ Owned<OrtSessionOptions> session_options(const EngineOptions& wanted, const std:
     if (!wanted.spinning) {
         check(api().AddSessionConfigEntry(made, "session.force_spinning_stop", "1"), "refuses a setting");
     }
-    if (products_saturate() && target != "x86") {
+    if (products_saturate() && variant.target != "x86") {
         // Slower kernels that do not saturate; graphs for x86 need none (clipedge/backends/onnxruntime.py).
         check(api().AddSessionConfigEntry(made, "session.x64quantprecision", "1"), "refuses a setting");
+    }
+    if (variant.precision == "fp8") {
+        // ONNX Runtime 1.32's optimizer takes FP8 for integers and gives other numbers (clipedge/backends/onnxruntime.py).
+        check(api().SetSessionGraphOptimizationLevel(made, ORT_DISABLE_ALL), "refuses a setting");
     }
     if (wanted.provider == Provider::cuda) append_cuda(made, wanted.device);
     return options;
@@ -168,7 +172,7 @@ std::string runtime_version() { return OrtGetApiBase()->GetVersionString(); }
 Session::Session(const std::string& path, const Variant& variant, const EngineOptions& options) : variant_(variant) {
     number_type(variant);
     numbers_of_one(variant);
-    const Owned<OrtSessionOptions> settings = session_options(options, variant.target);
+    const Owned<OrtSessionOptions> settings = session_options(options, variant);
     OrtSession* session = nullptr;
     check(api().CreateSession(environment(), path.c_str(), settings.get(), &session), "refuses " + path);
     Owned<OrtSession> owner = owned(session, api().ReleaseSession);

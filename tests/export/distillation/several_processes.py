@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch._dynamo  # which an optimizer imports, for seconds
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from clipedge.cli import main
@@ -146,19 +147,29 @@ def compare(folder: Path, pairs: Path, exam: Path) -> dict[str, list[int]]:
 
 def kill(folder: Path, pairs: Path, exam: Path) -> dict[str, list[int]]:
     """A training by two processes, whole; and one in which both are killed several times, one of them first."""
-    started = time.monotonic()
     codes = {"whole": wait(start(folder, "whole", 2, partial(main, command(pairs, exam, folder / "whole"))))}
-    seconds, generator = time.monotonic() - started, random.Random(5)
-    job = partial(main, command(pairs, exam, folder / "killed"))
-    for attempt in range(4):
+    job, generator = partial(main, command(pairs, exam, folder / "killed")), random.Random(5)
+    for attempt, step in enumerate((0, 3, 6, 12)):  # of 20, with a state after every third
         children = start(folder, f"attempt-{attempt}", 2, job)
-        time.sleep(generator.uniform(0.3, 0.9) * seconds)
+        while saved_step(folder / "killed") < step:
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0.0, 0.05))
         generator.shuffle(children)
         for child in children:
             os.kill(child, signal.SIGKILL)
         codes[f"attempt-{attempt}"] = wait(children)
     codes["killed"] = wait(start(folder, "killed", 2, job))
     return codes
+
+
+def saved_step(output: Path) -> int:
+    """The step of the state that a training has saved, 0 without one."""
+    path = output / "training" / "state.safetensors"
+    if not path.is_file():
+        return 0
+    with safe_open(path, framework="pt") as file:
+        step: int = json.loads(file.metadata()["clipedge_training"])["progress"]["step"]
+    return step
 
 
 if __name__ == "__main__":
