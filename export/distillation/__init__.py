@@ -12,7 +12,7 @@ these and keeps what it says (``shards.py``). ``spec.py`` reads what a student s
 ``pipeline.py`` is the whole job.
 
 It needs torch and Accelerate, which the extra ``export`` brings. Nothing of it has been run on a GPU, or by several
-machines: the tests have processes on the CPU. A quantization-aware finish is not in this version.
+machines: the tests have processes on the CPU.
 """
 
 from clipedge.export.distillation.augment import Augmentation
