@@ -86,7 +86,9 @@ def distill(
     little; CheckpointError for a teacher that cannot be one.
     """
     recipe = Recipe() if recipe is None else recipe
-    check_recipe(recipe, join_processes(recipe.mixed_precision).num_processes)
+    processes = join_processes(recipe.mixed_precision)
+    processes.wait_for_everyone()  # one that ends by a mistake at once would be gone before the others have found it
+    check_recipe(recipe, processes.num_processes)
     if tensorboard:
         require_tensorboard()
     precisions = (precision,) if isinstance(precision, str) else tuple(precision)

@@ -81,7 +81,8 @@ def wait(children: list[int]) -> list[int]:
 def command(pairs: Path, exam: Path, output: Path, *options: str) -> list[str]:
     data = ["distill", "--student", STUDENT, "--data", str(pairs), "--validation", str(exam), "--output", str(output)]
     numbers = ["--steps", "20", "--batch-size", "12", "--validate-every", "10", "--save-every", "3", "--views", "1"]
-    return [*data, *numbers, "--learning-rate", "0.003", "--json", *options]
+    losses = ["--losses", "cosine=8,relational=1,affinity=1,interactive=1"]
+    return [*data, *numbers, *losses, "--learning-rate", "0.003", "--json", *options]
 
 
 def gradients(folder: Path, count: int) -> int:

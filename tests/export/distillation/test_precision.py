@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.distillation import trainer
+from clipedge.export.distillation import Weights, trainer
 from clipedge.export.distillation.gradients import embedding_gradients
 from clipedge.export.distillation.objectives import infonce
 from clipedge.export.distillation.precision import Precision
 from clipedge.export.distillation.trainer import Trained, Work
 from clipedge.export.towers import build_image_tower
 
+ALL = Weights(cosine=8.0, relational=1.0, affinity=1.0, interactive=1.0)
 HALVES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 SCALE = 1024.0
 
@@ -64,9 +65,9 @@ def test_a_student_learns_in_mixed_precision(
     make_work: Callable[..., Work], train_tiny: Callable[..., Trained]
 ) -> None:
     settings = {"steps": 20, "validate_every": 20, "save_every": 20}
-    full = train_tiny(make_work(**settings), "no").progress
+    full = train_tiny(make_work(ALL, **settings), "no").progress
     for precision in HALVES:
-        trained = train_tiny(make_work(**settings, mixed_precision=precision), precision)
+        trained = train_tiny(make_work(ALL, **settings, mixed_precision=precision), precision)
         mixed = trained.progress
         assert np.mean(mixed.losses[-5:]) < np.mean(mixed.losses[:5]) - 0.5
         assert mixed.losses != full.losses and mixed.losses[0] == pytest.approx(full.losses[0], abs=0.05)
@@ -84,7 +85,7 @@ def test_an_interrupted_mixed_training_ends_with_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With float16 the gradients' scale belongs to the state: the first one overflows here, and is halved."""
-    work = make_work(steps=6, save_every=2, mixed_precision=precision)
+    work = make_work(ALL, steps=6, save_every=2, mixed_precision=precision)
 
     def scaler(*_: Any) -> torch.amp.GradScaler:
         return torch.amp.GradScaler("cpu", init_scale=2.0**40, enabled=precision == "fp16", growth_interval=3)

@@ -142,7 +142,8 @@ def test_one_process_goes_on_with_the_state_of_two(
     command = ["distill", "--student", student, "--data", str(pairs), "--validation", str(exam), *options]
     before = run_of(folder / "two")
     same = ["--output", str(folder / "two"), "--accumulate", "3", "--learning-rate", "0.003", "--json"]
-    assert main([*command, *same]) == 0
+    losses = ["--losses", "cosine=8,relational=1,affinity=1,interactive=1"]
+    assert main([*command, *losses, *same]) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 20 and run_of(folder / "two") == before
 
 
