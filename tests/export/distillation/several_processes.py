@@ -153,7 +153,7 @@ def kill(folder: Path, pairs: Path, exam: Path) -> dict[str, list[int]]:
     job = partial(main, command(pairs, exam, folder / "killed"))
     for attempt in range(4):
         children = start(folder, f"attempt-{attempt}", 2, job)
-        time.sleep(generator.uniform(0.3, 0.9) * seconds)
+        time.sleep(generator.uniform(0.2, 0.6) * seconds)
         generator.shuffle(children)
         for child in children:
             os.kill(child, signal.SIGKILL)
