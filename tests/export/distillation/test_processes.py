@@ -152,7 +152,7 @@ def test_two_killed_processes_go_on(pairs: Path, exam: Path, tmp_path: Path) -> 
     codes = start("kill", tmp_path, pairs, exam)
     assert codes["whole"] == codes["killed"] == [0, 0]
     killed = [code for name, found in codes.items() if name.startswith("attempt") for code in found]
-    assert killed.count(-9) >= 4
+    assert killed.count(-9) >= 3
     whole, resumed = losses(tmp_path / "whole"), losses(tmp_path / "killed")
     assert len(whole) == len(resumed) == 20
     np.testing.assert_allclose(resumed, whole, atol=1e-4, rtol=0)
