@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from int8_accuracy import BATCH, label_embeds, rendered_scenes
 from layout import BUILD
 from machine import describe_machine
+from pairs import BATCH, label_embeds, rendered_scenes
 from publish import publish, target_lines
 
 from clipedge.calibration.data import scene_pictures

