@@ -25,6 +25,7 @@ from clipedge.export.distillation.events import followed
 from clipedge.export.distillation.gradients import embedding_gradients
 from clipedge.export.distillation.hardening import adversarial
 from clipedge.export.distillation.objectives import Embeddings, Weights, clamp_log_scale, distillation_losses
+from clipedge.export.distillation.optimizer import MAX_GRADIENT, adamw, no_moments
 from clipedge.export.distillation.precision import gradient_scaler
 from clipedge.export.distillation.processes import by_first, join_processes
 from clipedge.export.distillation.recipe import Recipe, batch_rows, ema_decay, learning_rate
@@ -35,8 +36,6 @@ from clipedge.export.distillation.validation import Validation, validate
 
 __all__ = ["Trained", "Work", "train"]
 
-MAX_GRADIENT = 1.0
-BETAS, EPS = (0.9, 0.98), 1e-6  # Radford et al. 2021, arXiv 2103.00020, table 19, for vision transformers
 LOG_SCALE = "log_scale"
 
 
@@ -120,7 +119,7 @@ class _Learner:
         self.progress = Progress()
         self.best = self._averages()
         self.parameters: dict[str, torch.Tensor] = {**dict(self.tower.named_parameters()), LOG_SCALE: self.log_scale}
-        self.optimizer = _optimizer(self.parameters, work.recipe)
+        self.optimizer = adamw(self.parameters, work.recipe.learning_rate, work.recipe.weight_decay)
         self.scaler = gradient_scaler(work.recipe.mixed_precision, device)
         self.shared = accelerator.prepare_model(self.tower)  # the tower, or what averages its gradients over processes
 
@@ -187,7 +186,7 @@ class _Learner:
         tensors |= {f"average.{name}": weight for name, weight in self._averages().items()}
         tensors |= {f"best.{name}": weight for name, weight in self.best.items()}
         for name, weight in self.parameters.items():
-            moments = self.optimizer.state.get(weight) or _no_moments(weight)
+            moments = self.optimizer.state.get(weight) or no_moments(weight)
             tensors |= {f"optimizer.{name}.{key}": value for key, value in moments.items()}
         return tensors | {f"scaler.{key}": torch.tensor(value) for key, value in self.scaler.state_dict().items()}
 
@@ -201,7 +200,7 @@ class _Learner:
                     self.optimizer.state[weight] = {
                         # AdamW counts its steps on the CPU, wherever the weights are.
                         key: tensors[f"optimizer.{name}.{key}"].to(empty.device)
-                        for key, empty in _no_moments(weight).items()
+                        for key, empty in no_moments(weight).items()
                     }
             for name, weight in self._references().items():
                 weight.copy_(tensors[f"average.{name}"])
@@ -223,21 +222,3 @@ class _Learner:
 
     def _averages(self) -> dict[str, torch.Tensor]:
         return {name: weight.detach().clone() for name, weight in self._references().items()}
-
-
-def _optimizer(parameters: dict[str, torch.Tensor], recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices and kernels, not on gains, biases, positions and the scale."""
-    decays = {name: weight.ndim >= 2 and not name.endswith(".position") for name, weight in parameters.items()}
-    groups = [
-        {
-            "params": [weight for name, weight in parameters.items() if decays[name] == decay],
-            "weight_decay": recipe.weight_decay * decay,
-        }
-        for decay in (True, False)
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=BETAS, eps=EPS)
-
-
-def _no_moments(weight: torch.Tensor) -> dict[str, torch.Tensor]:
-    """AdamW's state of a weight before the first step, under its own names."""
-    return {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}

@@ -21,9 +21,9 @@ from clipedge.errors import ClipEdgeError
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.distillation.gradients import embedding_gradients
 from clipedge.export.distillation.objectives import Embeddings, clamp_log_scale, infonce_with_terms
+from clipedge.export.distillation.optimizer import MAX_GRADIENT, adamw, no_moments
 from clipedge.export.distillation.recipe import ema_decay, learning_rate
 from clipedge.export.distillation.state import Progress, Scored, State, load_state, save_state
-from clipedge.export.distillation.trainer import BETAS, EPS, MAX_GRADIENT
 from clipedge.export.finetuning.batches import Batch, draw_batch
 from clipedge.export.finetuning.exams import Exam, examine, top1
 from clipedge.export.finetuning.material import Material
@@ -130,7 +130,7 @@ class _Learner:
         self.average.requires_grad_(False)
         self.progress = Progress()
         self.best = self._copy()
-        self.optimizer = _optimizer(self.parameters, work.recipe)
+        self.optimizer = adamw(self.parameters, work.recipe.schedule.learning_rate, work.recipe.weight_decay)
 
     def step(self, step: int) -> float:
         """One update of the weights; returns the loss before it."""
@@ -176,7 +176,7 @@ class _Learner:
         tensors |= {f"average.{name}": weight for name, weight in self.averages.items()}
         tensors |= {f"best.{name}": weight for name, weight in self.best.items()}
         for name, weight in self.parameters.items():
-            moments = self.optimizer.state.get(weight) or _no_moments(weight)
+            moments = self.optimizer.state.get(weight) or no_moments(weight)
             tensors |= {f"optimizer.{name}.{key}": value for key, value in moments.items()}
         return tensors
 
@@ -187,7 +187,7 @@ class _Learner:
             for name, weight in self.parameters.items():
                 weight.copy_(tensors[f"weights.{name}"])
                 self.averages[name].copy_(tensors[f"average.{name}"])
-                moments = {key: tensors[f"optimizer.{name}.{key}"] for key in _no_moments(weight)}
+                moments = {key: tensors[f"optimizer.{name}.{key}"] for key in no_moments(weight)}
                 if state.progress.step:
                     self.optimizer.state[weight] = moments
         self.best = {name: tensors[f"best.{name}"] for name in self.best}
@@ -203,21 +203,3 @@ class _Learner:
 
     def _copy(self) -> dict[str, torch.Tensor]:
         return {name: weight.detach().clone() for name, weight in self.averages.items()}
-
-
-def _optimizer(parameters: dict[str, torch.Tensor], recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices and kernels, not on gains, biases, positions and the scale."""
-    decays = {name: weight.ndim >= 2 and not name.endswith("position") for name, weight in parameters.items()}
-    groups = [
-        {
-            "params": [weight for name, weight in parameters.items() if decays[name] == decay],
-            "weight_decay": recipe.weight_decay * decay,
-        }
-        for decay in (True, False)
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.schedule.learning_rate, betas=BETAS, eps=EPS)
-
-
-def _no_moments(weight: torch.Tensor) -> dict[str, torch.Tensor]:
-    """AdamW's state of a weight before the first step, under its own names."""
-    return {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}
