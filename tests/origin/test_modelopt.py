@@ -62,4 +62,4 @@ def test_fp8_passes_the_proof_and_is_what_the_standard_computes(
     # Sums in another order round to another of E4M3's few numbers here and there.
     found = clip.image_engine(pixels)
     assert ((found * expected).sum(axis=1) > 0.9995).all()
-    np.testing.assert_allclose(found, expected, atol=1e-2)
+    np.testing.assert_allclose(found, expected, atol=4e-3)
