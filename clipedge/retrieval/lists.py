@@ -1,24 +1,25 @@
 """Approximate search of large indexes: an inverted file (Sivic and Zisserman 2003) over short codes, re-ranked exactly.
 
 The rows lie in lists of about ROWS_PER_LIST, each around a centroid found by k-means. A query is compared with the
-centroids, then with the codes of lists, and the true scores of the best of these come from the float16 vectors.
-Centroids and codes are taken along the vectors' principal axes, the first of which hold most of what tells them apart.
+centroids, then with the coarse codes of lists, with the fine codes of the best of these, and with the float16 vectors
+of the few that may still be among the k best. Centroids and codes are taken along the mean and the principal axes of
+the vectors, of which the first hold most of what tells them apart, so each step leaves little to the next.
 
-A list's reach is the best inner product with the query that is to be expected in it: its centroid's, and so much more
-as its rows are spread. Lists are looked at from the farthest reach down, until it falls below the last of the k best
-found: a query among its like is compared with few codes, one that is about equally far from many with more. Then those
-vectors are read that may be among the best, by how far codes and vectors were apart for the first. Both are bounded.
+How far the rows of a list are spread, and how that divides among the axes, tells the standard deviation of their
+products with a query. A list's reach lies REACH of them above its centroid's product. Lists are looked at from the
+farthest reach down, until it falls below the last of the k best found: a query among its like is compared with few
+codes, one that is about equally far from many with more.
 
-The constants are chosen for a recall@10 of 0.98 for pictures among a million, in the least time. Texts lie elsewhere
-than pictures, so their nearest are spread over more lists: of these they find fewer. benchmarks/results/retrieval.md
-has the figures, beside a graph's; exact search finds all.
+The constants are chosen for a recall@10 of 0.98 for pictures among a million, in the least time, on other queries than
+benchmarks/retrieval.py asks. Texts lie elsewhere than pictures, so their nearest are spread over more lists: of these
+they find fewer. benchmarks/results/retrieval.md has the figures, beside a graph's; exact search finds all.
 
 The lists cover a prefix of the rows and never change: newer rows are searched exactly, dead ones are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,18 +33,19 @@ from clipedge.retrieval.segments import Vectors
 __all__ = ["AUTOMATIC_ROWS", "build_lists", "nearest_by_lists"]
 
 AUTOMATIC_ROWS = 32_768  # exact search takes tens of milliseconds from here on
-CODE_AXES, CENTROID_AXES = 128, 64
+CODE_AXES, CENTROID_AXES, COARSE_AXES = 256, 64, 64
 ROWS_PER_LIST, LISTS = 64, 16_384  # at most
 SAMPLE_FOR_AXES, SAMPLE_PER_LIST = 32_768, 16  # rows that tell axes and centroids
-FIRST_LISTS, MOST_LISTS = 96, 1024  # looked at for a query
-REACH = 0.35  # of the product of a query's length and a list's spread
-FIRST_READ, MOST_READ = 48, 512  # vectors read for a query
-MARGIN = 2.5  # standard deviations, of what codes leave out
-BLOCK_ROWS = 4096
+FIRST_LISTS, MOST_LISTS = 32, 1024  # looked at for a query
+REACH = 2.7  # standard deviations of the products with a list's rows
+REFINED = 512  # rows compared along all axes
+MARGIN = 3.0  # standard deviations of what codes leave out of a product
+BLOCK_ROWS = 16_384
 SEED = 0  # the same vectors give the same lists
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+TINY = np.finfo(np.float32).tiny
 
 
 def build_lists(
@@ -57,29 +59,42 @@ def build_lists(
     progress(0, len(rows))
     mean, axes = principal_axes(as_float32(vectors.take(_some(rows, SAMPLE_FOR_AXES, generator))), CODE_AXES)
 
-    def points(some: Rows) -> Floats:
-        blocks = range(0, len(some), BLOCK_ROWS)
-        return np.concatenate([(as_float32(vectors.take(some[at : at + BLOCK_ROWS])) - mean) @ axes for at in blocks])
+    def blocks(some: Rows) -> Iterator[tuple[slice, Floats, Floats]]:
+        """Where a block lies in ``some``, its rows' differences from the mean, and these along the axes."""
+        for start in range(0, len(some), BLOCK_ROWS):
+            piece = slice(start, min(start + BLOCK_ROWS, len(some)))
+            differences = as_float32(vectors.take(some[piece])) - mean
+            yield piece, differences, differences @ axes
 
     count = min(-(-len(rows) // ROWS_PER_LIST), LISTS)
-    sample = points(_some(rows, SAMPLE_PER_LIST * count, generator))
+    sample = np.concatenate([points for _, _, points in blocks(_some(rows, SAMPLE_PER_LIST * count, generator))])
     centroids = k_means(np.ascontiguousarray(sample[:, :CENTROID_AXES]), count, generator)
-    step = max(float(np.abs(sample).max()) / 127, np.finfo(np.float32).tiny)
-    codes, list_of = np.empty((len(rows), axes.shape[1]), np.int8), np.empty(len(rows), np.int64)
-    squares = np.empty(len(rows))  # of the distances from the centroids
-    for start in range(0, len(rows), 16 * BLOCK_ROWS):
-        piece = slice(start, start + 16 * BLOCK_ROWS)
-        block = points(rows[piece])
-        codes[piece] = np.clip(np.rint(block / step), -127, 127)
-        list_of[piece] = nearest_centroids(block[:, :CENTROID_AXES], centroids, generator)
-        block[:, :CENTROID_AXES] -= centroids[list_of[piece]]
-        squares[piece] = (block * block).sum(axis=1)
-        progress(min(piece.stop, len(rows)), len(rows))
-    sizes = np.bincount(list_of, minlength=count)
-    spreads = np.sqrt(np.bincount(list_of, squares, count) / np.maximum(sizes, 1))
-    order = np.argsort(list_of, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    write_lists(path, Lists(axes * step, centroids / step, spreads / step, starts, rows[order], codes[order]))
+    steps = np.maximum(np.abs(sample).max(axis=0) / 127, TINY)
+    codes, list_of = np.empty((len(rows), len(steps)), np.int8), np.empty(len(rows), np.int64)
+    along, around, beside = np.zeros(len(steps)), np.zeros(count), 0.0  # squared lengths: by axis, by list, of the rest
+    for piece, differences, points in blocks(rows):
+        codes[piece] = np.clip(np.rint(points / steps), -127, 127)
+        list_of[piece] = nearest_centroids(points[:, :CENTROID_AXES], centroids, generator)
+        beside += max(float(np.vdot(differences, differences) - np.vdot(points, points)), 0)
+        points[:, :CENTROID_AXES] -= centroids[list_of[piece]]
+        squares = points * points
+        along += squares.sum(axis=0)
+        around += np.bincount(list_of[piece], squares.sum(axis=1), count)
+        progress(piece.stop, len(rows))
+    sizes, order = np.bincount(list_of, minlength=count), np.argsort(list_of, kind="stable")
+    lists = Lists(
+        axes=axes,
+        steps=steps,
+        shares=along / max(along.sum(), TINY),
+        residual=np.array([(beside / len(rows)) ** 0.5]),
+        centroids=centroids,
+        spreads=np.sqrt(around / np.maximum(sizes, 1)),
+        starts=np.concatenate([[0], np.cumsum(sizes)]),
+        rows=rows[order],
+        coarse=codes[order, :COARSE_AXES],
+        fine=codes[order, COARSE_AXES:],
+    )
+    write_lists(path, lists)
 
 
 def nearest_by_lists(
@@ -99,41 +114,38 @@ def nearest_by_lists(
     results = []
     for query, delta in zip(queries, fresh, strict=True):
         newest: Found = (delta[0].astype(np.float64), delta[1] + covered)
-        places, scores = _compared(lists, None if all_live else live, query, k)
-        best = merged(newest, _ranked(vectors, query, lists.rows, places, scores, k), k)
+        point = query @ lists.axes
+        places, scores = _refined(lists, point, *_compared(lists, None if all_live else live, point, k, MOST_LISTS), k)
+        promising = places[_may_be_best(lists, point, scores, k)]
+        best = merged(newest, _ranked(vectors, query, lists.rows[promising], k), k)
         results.append((best[0].astype(np.float32), best[1]))
     return results
 
 
-def _compared(lists: Lists, live: npt.NDArray[np.bool_] | None, query: Floats, k: int) -> tuple[Rows, Floats]:
-    """Places of (live) rows in the lists that may hold the ``k`` best, and what their codes say of their products.
-
-    A query may lie where all entries were removed, so more lists are looked at until they have enough live ones.
-    """
-    point = query @ lists.axes
+def _compared(
+    lists: Lists, live: npt.NDArray[np.bool_] | None, point: Floats, k: int, most: int
+) -> tuple[Rows, Floats]:
+    """Places of (live) rows in the lists that may hold the ``k`` best, and their products along the coarse axes."""
     reaches = lists.centroids @ point[: lists.centroids.shape[1]]
-    reaches += REACH * np.linalg.norm(point) * lists.spreads
-    places, scores = np.empty(0, np.int64), np.empty(0, np.float32)
-    numbers, looked_at = _farthest(reaches, np.arange(len(reaches)), FIRST_LISTS), 0
-    while len(numbers):
-        found = _places(lists, numbers)
+    reaches += REACH * np.sqrt(lists.shares @ (point * point)) * lists.spreads
+    numbers = np.argpartition(reaches, -most)[-most:] if most < len(reaches) else np.arange(len(reaches))
+    numbers = numbers[np.argsort(-reaches[numbers])]
+    reaches = reaches[numbers]
+    coarse = point[: lists.coarse.shape[1]] * lists.steps[: lists.coarse.shape[1]]
+    found, scores, best = [], [], np.full(k, -np.inf, np.float32)
+    start, end = 0, min(FIRST_LISTS, len(numbers))
+    while start < end:
+        places = _places(lists, numbers[start:end])
         if live is not None:
-            found = found[live[lists.rows[found]]]
-        products = np.take(lists.codes, found, axis=0).astype(np.float32) @ point
-        places, scores = np.append(places, found), np.append(scores, products)
-        reaches[numbers] = -np.inf
-        looked_at += len(numbers)
-        enough = len(scores) >= k
-        if enough and looked_at >= MOST_LISTS:
-            break
-        floor = np.partition(scores, -k)[-k] if enough else np.float32(-np.inf)
-        numbers = _farthest(reaches, np.flatnonzero(reaches > floor), looked_at)
-    return places, scores
-
-
-def _farthest(reaches: Floats, numbers: Rows, count: int) -> Rows:
-    """``count`` of some lists, or all if they are fewer."""
-    return numbers if len(numbers) <= count else numbers[np.argpartition(reaches[numbers], -count)[-count:]]
+            places = places[live[lists.rows[places]]]
+        products = np.take(lists.coarse, places, axis=0).astype(np.float32) @ coarse
+        found.append(places)
+        scores.append(products)
+        best = np.partition(np.append(best, products), -k)[-k:]
+        start, end = end, min(2 * end, int(np.count_nonzero(reaches > best[0])))
+    if best[0] == -np.inf and most < len(lists.spreads):  # a query may lie where most entries were removed
+        return _compared(lists, live, point, k, len(lists.spreads))
+    return np.concatenate(found), np.concatenate(scores)
 
 
 def _places(lists: Lists, numbers: Rows) -> Rows:
@@ -145,28 +157,30 @@ def _places(lists: Lists, numbers: Rows) -> Rows:
     return places
 
 
-def _ranked(vectors: Vectors, query: Floats, rows: Rows, places: Rows, scores: Floats, k: int) -> Found:
-    """The ``k`` best of the rows at ``places`` by their vectors, of which those are read whose ``scores`` promise most.
+def _refined(lists: Lists, point: Floats, places: Rows, scores: Floats, k: int) -> tuple[Rows, Floats]:
+    """The most promising of some rows, with their products along all axes."""
+    count, few = max(REFINED, 4 * k), lists.coarse.shape[1]
+    if len(places) > count:
+        best = np.argpartition(scores, -count)[-count:]
+        places, scores = places[best], scores[best]
+    return places, scores + np.take(lists.fine, places, axis=0).astype(np.float32) @ (point[few:] * lists.steps[few:])
 
-    The first read tell how far codes are from the truth; then come those that may, by that, belong to the best.
-    """
-    wanted = max(FIRST_READ, 2 * k)
-    if len(places) <= wanted:
-        return rescored(vectors.take(rows[places]), query, rows[places])
-    first = np.argpartition(scores, -wanted)[-wanted:]
-    read = as_float32(vectors.take(rows[places[first]]))
-    products = read @ query
-    errors = products - scores[first]
-    floor = np.partition(products, -k)[-k] - errors.mean() - MARGIN * errors.std()
-    scores[first] = -np.inf
-    more = np.flatnonzero(scores > floor)
-    if len(more) > MOST_READ:
-        more = more[np.argpartition(scores[more], -MOST_READ)[-MOST_READ:]]
-    if len(more):
-        others = as_float32(vectors.take(rows[places[more]]))
-        read, products = np.concatenate([read, others]), np.concatenate([products, others @ query])
-    best = within_rounding(products, k, len(query))
-    return rescored(read[best], query, rows[places[np.concatenate([first, more])[best]]])
+
+def _may_be_best(lists: Lists, point: Floats, scores: Floats, k: int) -> npt.NDArray[np.bool_]:
+    """Which may be among the ``k`` best by their vectors: rounding and the directions beside all axes blur scores."""
+    if len(scores) <= k:
+        return np.ones(len(scores), np.bool_)
+    beside = max(1 - float(point @ point), 0) / max(len(lists.axes) - len(point), 1)
+    rounded = float(np.sum((point * lists.steps) ** 2)) / 12
+    blur = (float(lists.residual[0]) ** 2 * beside + rounded) ** 0.5
+    return np.asarray(scores >= np.partition(scores, -k)[-k] - MARGIN * blur)
+
+
+def _ranked(vectors: Vectors, query: Floats, rows: Rows, k: int) -> Found:
+    """The ``k`` best of ``rows`` by their vectors."""
+    read = as_float32(vectors.take(rows))
+    best = within_rounding(read @ query, k, len(query))
+    return rescored(read[best], query, rows[best])
 
 
 def _some(rows: Rows, count: int, generator: np.random.Generator) -> Rows:

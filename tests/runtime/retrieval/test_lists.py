@@ -75,17 +75,21 @@ def test_what_a_query_compares_decides_what_it_finds(index: Index, monkeypatch: 
     assert recalls[0] + 0.1 < recalls[1] <= recalls[2] == 1
 
 
-def test_what_codes_leave_out_is_made_up_for_by_reading_more_vectors(
+def test_what_codes_leave_out_is_made_up_for_by_looking_at_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a cluster all are about equally near, but for what codes leave out."""
     with Index.create(tmp_path, SPACE, 512) as index:
         index.add([f"k{place}" for place in range(3000)], clustered(3000, 2, 512))
         index.build_lists()
-        assert open_lists(*lists_of(index), 512).codes.shape == (3000, lists_module.CODE_AXES)
-        enough = recall(index)
-        monkeypatch.setattr(lists_module, "MOST_READ", 1)
-        assert recall(index) + 0.1 < enough > 0.9
+        lists = open_lists(*lists_of(index), 512)
+        assert lists.coarse.shape == (3000, lists_module.COARSE_AXES)
+        assert lists.fine.shape == (3000, lists_module.CODE_AXES - lists_module.COARSE_AXES)
+        for constant, less, k in (("REFINED", 1, 1), ("MARGIN", 0, 10)):
+            assert recall(index, k) > 0.97
+            with monkeypatch.context() as patch:
+                patch.setattr(lists_module, constant, less)
+                assert recall(index, k) < 0.95
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 17])
@@ -218,9 +222,9 @@ def test_any_altered_byte_is_refused_but_those_of_codes_which_change_no_score(in
 
 def with_right_checksums(data: bytes) -> bytes:
     """What whoever makes such a file to do harm would write."""
-    magic, *numbers = struct.unpack_from("<8s5Q", data)
-    header = struct.pack("<8s5QI", magic, *numbers, zlib.crc32(data[56 : len(data) - numbers[1] * numbers[4]]))
-    return header + struct.pack("<I", zlib.crc32(header)) + data[56:]
+    magic, *numbers = struct.unpack_from("<8s6Q", data)
+    header = struct.pack("<8s6QI", magic, *numbers, zlib.crc32(data[64 : len(data) - numbers[1] * numbers[5]]))
+    return header + struct.pack("<I", zlib.crc32(header)) + data[64:]
 
 
 @pytest.mark.parametrize(
@@ -247,12 +251,21 @@ def test_values_that_lead_elsewhere_are_refused(index: Index, part: str, value: 
 
 
 @pytest.mark.parametrize(
-    "numbers", [(0, 1, 1, 1, 1), (DIM, 0, 0, 1, 1), (DIM, 1 << 62, 1, 1, 1), (DIM, 1, 1, 1, 1 << 63), (9, 1, 1, 1, 1)]
+    "numbers",
+    [
+        (0, 1, 1, 1, 1, 1),
+        (DIM, 0, 0, 0, 1, 1),
+        (DIM, 4, 5, 4, 1, 1),
+        (DIM, 4, 4, 5, 1, 1),
+        (DIM, 1 << 62, 1, 1, 1, 1),
+        (DIM, 1, 1, 1, 1, 1 << 63),
+        (9, 1, 1, 1, 1, 1),
+    ],
 )
 def test_headers_that_claim_what_is_not_there_take_no_memory(index: Index, numbers: tuple[int, ...]) -> None:
     index.build_lists()
     path, covered = lists_of(index)
-    header = struct.pack("<8s5QI", path.read_bytes()[:8], *numbers, 0)
+    header = struct.pack("<8s6QI", path.read_bytes()[:8], *numbers, 0)
     path.write_bytes(header + struct.pack("<I", zlib.crc32(header)) + bytes(1000))
     with pytest.raises(BundleError, match="is damaged"):
         open_lists(path, covered, DIM)
