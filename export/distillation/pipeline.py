@@ -14,7 +14,6 @@ import numpy.typing as npt
 from clipedge.calibration.data import Pictures, choose, pixel_batches
 from clipedge.export.checkpoints import Checkpoint, load_checkpoint, named_source
 from clipedge.export.describe import model_facts
-from clipedge.export.distillation.curves import write_curves
 from clipedge.export.distillation.objectives import IMAGES, PAIRS, Weights
 from clipedge.export.distillation.recipe import Recipe, check_recipe
 from clipedge.export.distillation.result import Distilled, student_story
@@ -25,18 +24,20 @@ from clipedge.export.distillation.teacher import Lessons, ask_teacher, teacher_f
 from clipedge.export.distillation.trainer import Trained, Work, train
 from clipedge.export.distillation.validation import prepare_validation, score_images
 from clipedge.export.training.bundle import checked_precisions, export_result
+from clipedge.export.training.curves import write_curves
 from clipedge.export.training.data import check_captions, hold_out, pictures_sha256, training_pictures
 from clipedge.export.training.events import require_tensorboard
 from clipedge.export.training.folder import write_student
 from clipedge.export.training.processes import by_first, first_then_others, join_processes, only_first_warns
 from clipedge.export.training.recipe import check_count
-from clipedge.export.training.run_file import TRAINING_NAME, check_output, claim, clear_leftovers, write_result
+from clipedge.export.training.run_file import TRAINING_NAME, check_output, claim, write_result
 from clipedge.export.training.state import STATE_NAME
 from clipedge.manifest import Precision
 
 __all__ = ["distill"]
 
 RUN_NAME, TEACHER_NAME, EVENTS_NAME = "distill.json", "teacher", "tensorboard"
+CURVES = ("zero-shot top-1", "zero-shot top-1 of the teacher", "cosine to the teacher")
 MEASURED = 256  # pictures on which the importance of the teacher's parts is measured
 
 
@@ -93,7 +94,7 @@ def distill(
     check_count(len(pictures), recipe, pictures.source)
     facts = teacher_facts(checkpoint, pictures_sha256(pictures), recipe.augmentation, recipe.views)
     settings = _settings(checkpoint, spec, recipe, weights, facts, held_out, labels, templates)
-    run = by_first(lambda: _begin(folder, settings))
+    run = by_first(lambda: claim(folder, settings, RUN_NAME))
     answers = by_first(lambda: open_cache(kept, facts))
     with only_first_warns():
         lessons = ask_teacher(checkpoint, pictures, recipe.augmentation, recipe.views, answers, weights.needs_captions)
@@ -113,13 +114,6 @@ def distill(
         return found
 
     return by_first(finish)
-
-
-def _begin(folder: Path, settings: Mapping[str, Any]) -> str:
-    """Claim the folder; returns the run's fingerprint."""
-    run = claim(folder, settings, RUN_NAME)
-    clear_leftovers(folder, folder / TRAINING_NAME, folder / TRAINING_NAME / TEACHER_NAME)
-    return run
 
 
 def _weights(recipe: Recipe, pictures: Pictures) -> Weights:
@@ -179,7 +173,7 @@ def _write(folder: Path, spec: StudentSpec, work: Work, trained: Trained) -> Dis
         best=trained.progress.best,
         unreadable=lessons.unreadable,
     )
-    write_curves(folder, trained.progress, found.teacher_score)
+    write_curves(folder, trained.progress, CURVES, found.teacher_score.accuracy)
     write_student(student, folder, trained.log_scale, student_story(found))
     write_result(folder, found.to_dict(), RUN_NAME)
     return found

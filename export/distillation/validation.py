@@ -16,8 +16,7 @@ from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.distillation.shards import Cache, Shard
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.towers import build_image_tower
-from clipedge.export.training.classes import classes_of, default_templates
-from clipedge.export.training.data import pictures_sha256
+from clipedge.export.training.data import classes_of, default_templates, pictures_sha256
 from clipedge.export.training.scores import Score, embed_all, read_pixels, score_embeddings
 from clipedge.text import fill_template
 
