@@ -26,7 +26,7 @@ from contextlib import nullcontext
 import torch
 from accelerate import Accelerator
 
-from clipedge.export.distillation.precision import Precision, autocast
+from clipedge.export.training.precision import Precision, autocast
 
 __all__ = ["embedding_gradients"]
 
