@@ -72,8 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `clipedge export`
     try:
         from clipedge.export.distillation.pipeline import distill
-        from clipedge.export.distillation.processes import is_first, leave_processes
         from clipedge.export.distillation.result import result_lines
+        from clipedge.export.training.processes import is_first, leave_processes
     except ImportError as error:
         raise MissingDependencyError(
             f'distill needs the workstation packages ({error.name} is missing): pip install "clipedge[export]"'

@@ -16,9 +16,9 @@ from clipedge.export.checkpoints.configs import ModelConfig, ResNetConfig, TextC
 from clipedge.export.distillation.importance import measure_importance
 from clipedge.export.distillation.inherit import inherit, inherited_config
 from clipedge.export.distillation.new_weights import new_vit_weights
-from clipedge.export.distillation.openclip_folder import check_tokenizer
 from clipedge.export.distillation.resnets import new_resnet_weights, resnet_config
 from clipedge.export.distillation.spec import StudentSpec
+from clipedge.export.training.openclip_folder import check_tokenizer
 
 __all__ = ["check_teacher", "make_student", "student_config", "with_image_tower"]
 

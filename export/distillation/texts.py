@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from clipedge.calibration import scenes
 from clipedge.calibration.data import Pictures
 from clipedge.errors import UsageError
-from clipedge.export.distillation.data import check_captions
 from clipedge.export.distillation.spec import StudentSpec
+from clipedge.export.training.classes import default_templates
+from clipedge.export.training.data import check_captions
 from clipedge.prompts.bank import check_labels
-from clipedge.text import DEFAULT_TEMPLATES, Tokenizer, TruncatedTextWarning, fill_template
+from clipedge.text import Tokenizer, TruncatedTextWarning, fill_template
 
 __all__ = ["exam_texts", "label_prompts", "tokens_of", "training_prompts"]
 
@@ -23,8 +23,7 @@ MOST_EXAMINED = 1000
 
 def label_prompts(names: Sequence[str], templates: Sequence[str] | None) -> list[str]:
     """Each name in all templates, the first name's first."""
-    default = scenes.TEMPLATES if tuple(names) == scenes.CLASS_NAMES else DEFAULT_TEMPLATES
-    return [fill_template(template, name) for name in names for template in templates or default]
+    return [fill_template(each, name) for name in names for each in templates or default_templates(names)]
 
 
 def training_prompts(

@@ -21,18 +21,20 @@ from clipedge.calibration.data import Pictures
 from clipedge.errors import ClipEdgeError
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.distillation.batches import student_views, teacher_side
-from clipedge.export.distillation.events import followed
-from clipedge.export.distillation.gradients import embedding_gradients
 from clipedge.export.distillation.hardening import adversarial
-from clipedge.export.distillation.objectives import Embeddings, Weights, clamp_log_scale, distillation_losses
-from clipedge.export.distillation.optimizer import MAX_GRADIENT, adamw, no_moments
-from clipedge.export.distillation.precision import gradient_scaler
-from clipedge.export.distillation.processes import by_first, join_processes
-from clipedge.export.distillation.recipe import Recipe, batch_rows, ema_decay, learning_rate
-from clipedge.export.distillation.state import Progress, Scored, State, load_state, save_state
+from clipedge.export.distillation.objectives import Weights, distillation_losses
+from clipedge.export.distillation.recipe import Recipe
 from clipedge.export.distillation.student_tower import student_tower
 from clipedge.export.distillation.teacher import Lessons
 from clipedge.export.distillation.validation import Validation, validate
+from clipedge.export.training.contrast import Embeddings, clamp_log_scale
+from clipedge.export.training.events import followed
+from clipedge.export.training.gradients import embedding_gradients
+from clipedge.export.training.optimizer import MAX_GRADIENT, adamw, no_moments
+from clipedge.export.training.precision import gradient_scaler
+from clipedge.export.training.processes import by_first, join_processes
+from clipedge.export.training.recipe import batch_rows, ema_decay, learning_rate
+from clipedge.export.training.state import Progress, Scored, State, load_state, save_state
 
 __all__ = ["Trained", "Work", "train"]
 

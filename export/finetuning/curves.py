@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipedge.drawing.plots import COLOURS, Series
-from clipedge.export.distillation.curves import axis, write_chart, write_loss
-from clipedge.export.distillation.state import Progress
 from clipedge.export.finetuning.exams import top1
 from clipedge.export.finetuning.interpolation import Point
+from clipedge.export.training.curves import axis, write_chart, write_loss
+from clipedge.export.training.state import Progress
 
 __all__ = ["INTERPOLATION_NAME", "write_all"]
 

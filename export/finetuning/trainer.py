@@ -19,17 +19,17 @@ from tqdm import tqdm
 
 from clipedge.errors import ClipEdgeError
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.distillation.gradients import embedding_gradients
-from clipedge.export.distillation.objectives import Embeddings, clamp_log_scale, infonce_with_terms
-from clipedge.export.distillation.optimizer import MAX_GRADIENT, adamw, no_moments
-from clipedge.export.distillation.recipe import ema_decay, learning_rate
-from clipedge.export.distillation.state import Progress, Scored, State, load_state, save_state
 from clipedge.export.finetuning.batches import Batch, draw_batch
 from clipedge.export.finetuning.exams import Exam, examine, top1
 from clipedge.export.finetuning.material import Material
-from clipedge.export.finetuning.objectives import class_contrast_with_terms
+from clipedge.export.finetuning.objectives import class_contrast_with_terms, infonce_with_terms
 from clipedge.export.finetuning.recipe import Recipe
 from clipedge.export.finetuning.towers import Towers
+from clipedge.export.training.contrast import Embeddings, clamp_log_scale
+from clipedge.export.training.gradients import embedding_gradients
+from clipedge.export.training.optimizer import MAX_GRADIENT, adamw, no_moments
+from clipedge.export.training.recipe import ema_decay, learning_rate
+from clipedge.export.training.state import Progress, Scored, State, load_state, save_state
 
 __all__ = ["Trained", "Work", "batch_losses", "train"]
 
@@ -130,7 +130,7 @@ class _Learner:
         self.average.requires_grad_(False)
         self.progress = Progress()
         self.best = self._copy()
-        self.optimizer = adamw(self.parameters, work.recipe.schedule.learning_rate, work.recipe.weight_decay)
+        self.optimizer = adamw(self.parameters, work.recipe.rate, work.recipe.weight_decay)
 
     def step(self, step: int) -> float:
         """One update of the weights; returns the loss before it."""
@@ -153,10 +153,10 @@ class _Learner:
             raise ClipEdgeError(f"the loss of step {step} is {loss}, no number; tune again with a lower learning rate")
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), MAX_GRADIENT)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, recipe.schedule)
+            group["lr"] = learning_rate(step, recipe)
         self.optimizer.step()
         clamp_log_scale(self.towers.log_scale)
-        decay = ema_decay(step, recipe.schedule)
+        decay = ema_decay(step, recipe)
         with torch.no_grad():
             for name, average in self.averages.items():
                 average.lerp_(self.parameters[name], 1 - decay)

@@ -16,13 +16,13 @@ from clipedge.calibration import scenes
 from clipedge.calibration.data import read_pictures
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
 from clipedge.export.distillation import PAIRS, Recipe, Weights
-from clipedge.export.distillation.data import pictures_sha256
 from clipedge.export.distillation.shards import open_cache
 from clipedge.export.distillation.spec import parse_spec
 from clipedge.export.distillation.students import make_student
 from clipedge.export.distillation.teacher import ask_teacher, teacher_facts
 from clipedge.export.distillation.trainer import Trained, Work, train
 from clipedge.export.distillation.validation import prepare_validation
+from clipedge.export.training.data import pictures_sha256
 
 TINY = "vit:layers=1,width=32,heads=2,patch=16"
 QUICK = Recipe(steps=10, batch_size=16, learning_rate=3e-3, validate_every=5, save_every=5, views=1, ema=0.5)

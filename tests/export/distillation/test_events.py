@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from clipedge.cli import main
 from clipedge.export.distillation import trainer
-from clipedge.export.distillation.recipe import learning_rate
 from clipedge.export.distillation.trainer import Trained, Work
+from clipedge.export.training.recipe import learning_rate
 
 STUDENT = "vit:layers=1,width=32,heads=2,patch=16"
 

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from clipedge.cli import main
 from clipedge.errors import UsageError
 from clipedge.export.distillation import teacher
-from clipedge.export.distillation.processes import join_processes
 from clipedge.export.distillation.recipe import Recipe, check_recipe
+from clipedge.export.training.processes import join_processes
 
 SCRIPT = Path(__file__).parent / "several_processes.py"
 Codes = dict[str, list[int]]

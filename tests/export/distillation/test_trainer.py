@@ -17,16 +17,18 @@ from clipedge.calibration.data import choose, open_item
 from clipedge.errors import ClipEdgeError, UsageError
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.distillation import Recipe, Weights, trainer
-from clipedge.export.distillation.augment import augmented
-from clipedge.export.distillation.gradients import embedding_gradients
-from clipedge.export.distillation.objectives import feature_cosine, infonce
-from clipedge.export.distillation.recipe import batch_rows, check_recipe, ema_decay, learning_rate
+from clipedge.export.distillation.objectives import feature_cosine
+from clipedge.export.distillation.recipe import check_recipe
 from clipedge.export.distillation.spec import parse_spec
-from clipedge.export.distillation.state import State
 from clipedge.export.distillation.students import make_student, with_image_tower
 from clipedge.export.distillation.trainer import Trained, Work, train
 from clipedge.export.distillation.validation import validate
 from clipedge.export.towers import build_image_tower
+from clipedge.export.training.augment import augmented
+from clipedge.export.training.contrast import infonce
+from clipedge.export.training.gradients import embedding_gradients
+from clipedge.export.training.recipe import batch_rows, ema_decay, learning_rate
+from clipedge.export.training.state import State
 
 SPEC = "vit:layers=1,width=32,heads=2,patch=16"
 

@@ -14,7 +14,6 @@ import torch
 from clipedge.calibration.data import read_pictures
 from clipedge.errors import ClipEdgeError, UsageError
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.distillation.objectives import infonce
 from clipedge.export.finetuning import Recipe, trainer
 from clipedge.export.finetuning.batches import draw_batch
 from clipedge.export.finetuning.exams import examine, prepare_exam, top1
@@ -23,6 +22,7 @@ from clipedge.export.finetuning.objectives import class_contrast
 from clipedge.export.finetuning.recipe import check_recipe
 from clipedge.export.finetuning.towers import Towers
 from clipedge.export.finetuning.trainer import Trained, Work, train
+from clipedge.export.training.contrast import infonce
 from clipedge.text import Tokenizer
 
 QUICK = Recipe(steps=4, batch_size=8, learning_rate=5e-4, validate_every=4, save_every=2, ema=0.5)
@@ -171,5 +171,5 @@ def test_impossible_settings_are_named(changes: dict[str, Any], message: str) ->
 
 
 def test_updates_have_a_higher_rate_of_their_own() -> None:
-    assert Recipe().to_dict()["learning_rate"] == 1e-5 and Recipe(lora=8).schedule.learning_rate == 1e-4
-    assert Recipe(lora=8, learning_rate=3e-4).schedule.learning_rate == 3e-4
+    assert Recipe().to_dict()["learning_rate"] == 1e-5 and Recipe(lora=8).rate == 1e-4
+    assert Recipe(lora=8, learning_rate=3e-4).rate == 3e-4

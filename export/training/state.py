@@ -16,11 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from clipedge.errors import UsageError
-from clipedge.export.distillation.validation import Score
+from clipedge.export.training.scores import Score
 from clipedge.whole import write_whole
 
-__all__ = ["Progress", "Scored", "State", "load_state", "save_state"]
+__all__ = ["STATE_NAME", "Progress", "Scored", "State", "load_state", "save_state"]
 
+STATE_NAME = "state.safetensors"
 KEY = "clipedge_training"
 
 
@@ -79,14 +80,14 @@ def load_state(path: Path, like: dict[str, torch.Tensor], run: str) -> State | N
         raise UsageError(f"{path} is damaged ({error!s:.100}); delete it to begin the training again") from None
     shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in like.items()}
     if {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()} != shapes:
-        raise UsageError(f"{path} holds other tensors than this student has; delete it to begin the training again")
+        raise UsageError(f"{path} holds other tensors than this model has; delete it to begin the training again")
     return State(tensors, progress)
 
 
 def _progress(values: dict[str, Any]) -> Progress:
     def scored(entry: dict[str, Any]) -> Scored:
         score = entry["score"]
-        accuracy, texts = (None if score.get(name) is None else float(score[name]) for name in ("accuracy", "text_cosine"))
+        accuracy, texts = (None if part is None else float(part) for part in (score["accuracy"], score.get("text_cosine")))
         return Scored(int(entry["step"]), Score(accuracy, float(score["cosine"]), texts))
 
     best = values["best"]
