@@ -26,4 +26,7 @@ def write_curves(folder: Path, progress: Progress, teacher: Score) -> None:
             ),
             *lines,
         ]
+    texts = [(float(s.step), s.score.text_cosine) for s in progress.scores if s.score.text_cosine is not None]
+    if texts:
+        lines.append(Series("cosine to the teacher, of texts", texts, COLOURS[3]))
     write_chart(folder / "validation.svg", lines, axis("step", 0, progress.step), axis("share", 0.0, 1.0))

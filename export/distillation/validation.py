@@ -50,11 +50,11 @@ def prepare_validation(
 ) -> Validation:
     """Read the pictures, and have the teacher embed them and the labels once.
 
-    ``labels`` name classes that are numbers; without, the pictures' own class names are the labels, and without classes
-    the ``texts``. Raises ImageError if no picture can be read, UsageError for labels that are not those of the
-    pictures.
+    ``labels`` name classes that are numbers; without, the pictures' own class names are the labels. Where no class is
+    known, ``texts`` stand for the labels. Raises ImageError if no picture can be read, UsageError for labels that are
+    not those of the pictures.
     """
-    names, truth = classes_of(pictures, labels)
+    names, truth = ((), None) if texts and pictures.labels is None else classes_of(pictures, labels)
     prompts = label_prompts(names, templates) or list(texts)
     answers = len(names or prompts)
     rows, pixels = read_pixels(pictures, teacher.preprocessing)
