@@ -163,9 +163,7 @@ def distillation_losses(
     return losses
 
 
-def _relations(
-    student: torch.Tensor, teacher: torch.Tensor, scale: torch.Tensor, teacher_scale: float
-) -> torch.Tensor:
+def _relations(student: torch.Tensor, teacher: torch.Tensor, scale: torch.Tensor, teacher_scale: float) -> torch.Tensor:
     """``contrastive_relational`` within one set: no similarity of an embedding to itself counts."""
     itself = torch.eye(len(student), dtype=torch.bool, device=student.device)
     return contrastive_relational((student, student), (teacher, teacher), scale, teacher_scale, itself)

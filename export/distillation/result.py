@@ -93,16 +93,11 @@ def _tower_lines(name: str, teacher: TowerFacts, student: TowerFacts) -> list[st
 def student_story(found: Distilled) -> str:
     """The text of the student's model card."""
     facts = "\n".join(_fact_lines(found))
-    towers = (
-        f"An image tower that `clipedge distill` trained to give the embeddings of {found.teacher}; the text tower is\n"
-        "that model's own."
-        if found.text is None
-        else f"An image and a text tower that `clipedge distill` trained to give the embeddings of {found.teacher}; the\n"
-        "tokenizer is that model's own."
-    )
+    towers, kept = ("An image tower", "text tower") if found.text is None else ("Two towers", "tokenizer")
     return (
         f"# A student of {found.teacher}\n\n"
-        f"{towers} It was made from that model and inherits its licence.\n\n```\n{facts}\n```\n\n"
+        f"{towers} that `clipedge distill` trained to give the embeddings of {found.teacher}; the {kept} is\n"
+        f"that model's own. It was made from that model and inherits its licence.\n\n```\n{facts}\n```\n\n"
         "`distill.json` has the settings, `loss.svg` and `validation.svg` the curves. Export it:\n\n"
         "```sh\nclipedge export . --output bundle --calibration-data photos/\n```\n"
     )

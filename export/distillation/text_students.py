@@ -62,9 +62,7 @@ def with_text_student(student: Checkpoint, spec: StudentSpec, seed: int, texts: 
     return with_text_tower(student, config, inherit_text(student, config, measure_text_importance(student, tokens)))
 
 
-def with_text_tower(
-    checkpoint: Checkpoint, config: TextConfig, weights: Mapping[str, torch.Tensor]
-) -> Checkpoint:
+def with_text_tower(checkpoint: Checkpoint, config: TextConfig, weights: Mapping[str, torch.Tensor]) -> Checkpoint:
     """The same with another text tower: another embedding space, since texts land elsewhere."""
     model = ModelConfig(checkpoint.image, config, checkpoint.embed_dim)
     return dataclasses.replace(

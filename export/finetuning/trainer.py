@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from clipedge.export.finetuning.objectives import class_contrast_with_terms, inf
 from clipedge.export.finetuning.recipe import Recipe
 from clipedge.export.finetuning.towers import Towers
 from clipedge.export.training.contrast import Embeddings, clamp_log_scale
+from clipedge.export.training.determinism import deterministic
 from clipedge.export.training.gradients import embedding_gradients
 from clipedge.export.training.optimizer import MAX_GRADIENT, adamw, no_moments
 from clipedge.export.training.recipe import ema_decay, learning_rate
@@ -64,7 +63,7 @@ def train(work: Work, state_path: Path, run: str) -> Trained:
     if found is not None:
         learner.restore(found)
     recipe, progress = work.recipe, learner.progress
-    with _deterministic(), tqdm(desc="training", total=recipe.steps, initial=progress.step, disable=None) as bar:
+    with deterministic(), tqdm(desc="training", total=recipe.steps, initial=progress.step, disable=None) as bar:
         while not progress.ended:
             progress.losses.append(learner.step(progress.step + 1))
             progress.step += 1
@@ -77,17 +76,6 @@ def train(work: Work, state_path: Path, run: str) -> Trained:
             bar.set_postfix_str(_postfix(progress), refresh=False)
             bar.update()
     return learner.result()
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """Gradients of token embeddings are summed in threads, in any order unless told otherwise."""
-    earlier = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(earlier)
 
 
 def _is_patience_out(progress: Progress, recipe: Recipe) -> bool:
