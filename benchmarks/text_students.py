@@ -8,7 +8,8 @@ tower is the teacher's own ("kept"), a cut of that ("inherited"), or one of the 
 120 classes by the student's own text tower, on the same scenes of the split "test", which neither trained nor
 validated, so that differences are paired; 12 of the classes occur in no training caption. The teacher's embeddings are
 computed once. Few steps: what is compared are text towers, not how far a student comes. With --work everything is kept,
-and a run that was interrupted goes on. Writes results/text_students.md and .json beside this file, and prints the former.
+and a run that was interrupted goes on. Writes results/text_students.md and .json beside this file, and prints the
+former.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,15 @@ def test_the_curves_are_those_of_the_training(
     assert found["learning_rate"] == rates
     assert found["validation/cosine"] == [(s.step, pytest.approx(s.score.cosine)) for s in progress.scores]
     assert found["validation/top-1"] == [(s.step, pytest.approx(s.score.accuracy)) for s in progress.scores]
+
+
+def test_a_text_tower_of_its_own_has_a_curve(
+    make_work: Callable[..., Work], train_tiny: Callable[..., Trained], tmp_path: Path
+) -> None:
+    work = dataclasses.replace(make_work(steps=2, validate_every=1), own_text=True)
+    progress = train_tiny(work, "run", tmp_path / "events").progress
+    found = curves(tmp_path / "events")["validation/cosine of texts"]
+    assert found == [(s.step, pytest.approx(s.score.text_cosine)) for s in progress.scores] and len(found) == 2
 
 
 def test_a_resumed_training_has_every_step_once(
