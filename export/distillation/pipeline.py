@@ -14,7 +14,6 @@ import numpy.typing as npt
 from clipedge.calibration.data import Pictures, choose, pixel_batches
 from clipedge.export.checkpoints import Checkpoint, ModelSource, load_checkpoint, named_source
 from clipedge.export.describe import model_facts
-from clipedge.export.distillation.curves import write_curves
 from clipedge.export.distillation.objectives import IMAGES, PAIRS, Weights
 from clipedge.export.distillation.recipe import Recipe, check_recipe
 from clipedge.export.distillation.result import Distilled, OwnText, student_story
@@ -28,18 +27,20 @@ from clipedge.export.distillation.texts import exam_texts, training_prompts
 from clipedge.export.distillation.trainer import Trained, Work, train
 from clipedge.export.distillation.validation import prepare_validation, score_images
 from clipedge.export.training.bundle import checked_precisions, export_result
+from clipedge.export.training.curves import write_curves
 from clipedge.export.training.data import check_captions, hold_out, pictures_sha256, training_pictures
 from clipedge.export.training.events import require_tensorboard
 from clipedge.export.training.folder import write_student
 from clipedge.export.training.processes import by_first, first_then_others, join_processes, only_first_warns
 from clipedge.export.training.recipe import check_count
-from clipedge.export.training.run_file import TRAINING_NAME, check_output, claim, clear_leftovers, write_result
+from clipedge.export.training.run_file import TRAINING_NAME, check_output, claim, write_result
 from clipedge.export.training.state import STATE_NAME
 from clipedge.manifest import Precision
 
 __all__ = ["distill"]
 
 RUN_NAME, TEACHER_NAME, EVENTS_NAME = "distill.json", "teacher", "tensorboard"
+CURVES = ("zero-shot top-1", "zero-shot top-1 of the teacher", "cosine to the teacher", "cosine of texts")
 MEASURED = 256  # pictures on which the importance of the teacher's parts is measured
 
 
@@ -99,7 +100,7 @@ def distill(
     check_count(len(pictures), recipe, pictures.source)
     facts = teacher_facts(checkpoint, pictures_sha256(pictures), recipe.augmentation, recipe.views)
     settings = _settings(checkpoint, spec, text_spec, recipe, weights, facts, held_out, labels, templates)
-    run = by_first(lambda: _begin(folder, settings))
+    run = by_first(lambda: claim(folder, settings, RUN_NAME))
     answers = by_first(lambda: open_cache(kept, facts))
     captions = weights.needs_captions or (text_spec is not None and pictures.captions is not None)
     with only_first_warns():
@@ -133,13 +134,6 @@ def _checked_teacher(source: ModelSource, spec: StudentSpec, text_spec: StudentS
     if text_spec is not None:
         text_config(teacher, text_spec)
     return teacher
-
-
-def _begin(folder: Path, settings: Mapping[str, Any]) -> str:
-    """Claim the folder; returns the run's fingerprint."""
-    run = claim(folder, settings, RUN_NAME)
-    clear_leftovers(folder, folder / TRAINING_NAME, folder / TRAINING_NAME / TEACHER_NAME)
-    return run
 
 
 def _weights(recipe: Recipe, pictures: Pictures) -> Weights:
@@ -205,7 +199,7 @@ def _write(folder: Path, spec: StudentSpec, text_spec: StudentSpec | None, work:
         unreadable=lessons.unreadable,
         text=None if text_spec is None else OwnText(text_spec.text, before.text, after.text, len(lessons.wordings)),
     )
-    write_curves(folder, trained.progress, found.teacher_score)
+    write_curves(folder, trained.progress, CURVES, found.teacher_score.accuracy)
     write_student(student, folder, trained.log_scale, student_story(found))
     write_result(folder, found.to_dict(), RUN_NAME)
     return found

@@ -11,8 +11,7 @@ import numpy.typing as npt
 from clipedge.calibration.data import Pictures
 from clipedge.errors import UsageError
 from clipedge.export.distillation.spec import StudentSpec
-from clipedge.export.training.classes import default_templates
-from clipedge.export.training.data import check_captions
+from clipedge.export.training.data import check_captions, default_templates
 from clipedge.prompts.bank import check_labels
 from clipedge.text import Tokenizer, TruncatedTextWarning, fill_template
 

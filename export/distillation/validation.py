@@ -17,8 +17,7 @@ from clipedge.export.distillation.shards import Cache, Shard
 from clipedge.export.distillation.texts import label_prompts, tokens_of
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.towers import build_image_tower
-from clipedge.export.training.classes import classes_of
-from clipedge.export.training.data import pictures_sha256
+from clipedge.export.training.data import classes_of, pictures_sha256
 from clipedge.export.training.scores import Score, embed_all, ensembles, read_pixels, score_embeddings
 
 __all__ = ["Validation", "prepare_validation", "score_images", "validate"]

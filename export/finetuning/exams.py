@@ -15,8 +15,7 @@ from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.finetuning.towers import Towers
 from clipedge.export.material import truth_of
 from clipedge.export.towers import build_image_tower
-from clipedge.export.training.classes import default_templates
-from clipedge.export.training.data import check_captions
+from clipedge.export.training.data import check_captions, default_templates
 from clipedge.export.training.scores import Score, embed_all, ensembles, read_pixels, score_embeddings
 from clipedge.text import Tokenizer, TruncatedTextWarning, fill_template
 

@@ -20,8 +20,13 @@ from tqdm import tqdm
 from clipedge.calibration.data import SCENES, PictureItem, Pictures, choose, open_item, read_pictures, scene_pictures
 from clipedge.calibration.tars import MAX_CAPTION_BYTES
 from clipedge.errors import ImageError, UsageError
-from clipedge.export.training.classes import classes_of, default_templates
-from clipedge.export.training.data import VALIDATION_SCENES, check_captions, warn_of_unreadable
+from clipedge.export.training.data import (
+    VALIDATION_SCENES,
+    check_captions,
+    classes_of,
+    default_templates,
+    warn_of_unreadable,
+)
 from clipedge.parallel import cores, parallel_map
 from clipedge.text import Tokenizer, TruncatedTextWarning, fill_template
 

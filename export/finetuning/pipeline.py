@@ -19,14 +19,15 @@ from clipedge.export.finetuning.interpolation import Point, between, choose_alph
 from clipedge.export.finetuning.material import Material, exam_pictures, gather, with_sidecars
 from clipedge.export.finetuning.recipe import Recipe, check_recipe
 from clipedge.export.finetuning.result import Finetuned, story
-from clipedge.export.finetuning.towers import LOG_SCALE, Towers, check_model, check_rank, with_weights
+from clipedge.export.finetuning.towers import Towers, check_model, check_rank, with_weights
 from clipedge.export.finetuning.trainer import Trained, Work, train
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.training.bundle import checked_precisions, export_result
 from clipedge.export.training.data import hold_out, pictures_sha256, training_pictures
 from clipedge.export.training.folder import write_student
+from clipedge.export.training.learner import LOG_SCALE
 from clipedge.export.training.recipe import check_count
-from clipedge.export.training.run_file import TRAINING_NAME, check_output, claim, clear_leftovers, write_result
+from clipedge.export.training.run_file import TRAINING_NAME, check_output, claim, write_result
 from clipedge.export.training.state import STATE_NAME
 from clipedge.manifest import Precision
 
@@ -91,7 +92,6 @@ def finetune(
     if forgetting.original is not None:
         original = prepare_exam(checkpoint, exam_pictures(forgetting.original, size), None, None, texts)
     run = claim(folder, _settings(checkpoint, recipe, pictures, held_out, labels, templates), RUN_NAME)
-    clear_leftovers(folder, folder / TRAINING_NAME)
     work = Work(checkpoint, material, exam, recipe)
     trained = train(work, folder / TRAINING_NAME / STATE_NAME, run)
     before = Towers(checkpoint).weights()

@@ -1,22 +1,40 @@
-"""A training's curves as pictures of their own: the loss of every step, and what else is drawn as lines."""
+"""A training's curves as pictures: the loss of every step, and how the validations went."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from clipedge.drawing.plots import COLOURS, Axis, Series, line_chart
 from clipedge.export.training.state import Progress
 from clipedge.whole import write_whole
 
-__all__ = ["axis", "write_chart", "write_loss"]
+__all__ = ["axis", "write_chart", "write_curves"]
 
 POINTS = 200  # of the loss's line, each the mean of its share of the steps
 TICKS = 4
 
 
-def write_loss(folder: Path, progress: Progress) -> None:
-    """Write ``loss.svg``: the loss of every step."""
+def write_curves(folder: Path, progress: Progress, names: Sequence[str], other: float | None) -> None:
+    """Write ``loss.svg``, the loss of every step, and ``validation.svg``.
+
+    ``names`` are those of the share of right answers, of the ``other`` model's share, which is drawn beside it (both
+    are left out where there is none), and of the cosines to that model, of pictures and, where they have any, of texts.
+    """
+    _write_loss(folder, progress)
+    steps = float(progress.step)
+    lines = [Series(names[2], [(float(each.step), each.score.cosine) for each in progress.scores], COLOURS[1])]
+    if other is not None:
+        right = [(float(s.step), s.score.accuracy) for s in progress.scores if s.score.accuracy is not None]
+        beside = Series(names[1], [(0.0, other), (steps, other)], COLOURS[2], dashed=True)
+        lines = [Series(names[0], right, COLOURS[0]), beside, *lines]
+    if texts := [(float(s.step), s.score.text_cosine) for s in progress.scores if s.score.text_cosine is not None]:
+        lines.append(Series(names[3], texts, COLOURS[3]))
+    write_chart(folder / "validation.svg", lines, axis("step", 0, steps), axis("share", 0.0, 1.0))
+
+
+def _write_loss(folder: Path, progress: Progress) -> None:
     losses = _thinned(progress.losses)
     low, high = min(loss for _, loss in losses), max(loss for _, loss in losses)
     lines = [Series("loss", losses, COLOURS[0])]

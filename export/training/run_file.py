@@ -13,9 +13,10 @@ from clipedge.errors import UsageError
 from clipedge.export.training.facts import first_difference
 from clipedge.whole import write_whole
 
-__all__ = ["TRAINING_NAME", "check_output", "claim", "clear_leftovers", "write_result"]
+__all__ = ["TRAINING_NAME", "check_output", "claim", "write_result"]
 
 TRAINING_NAME = "training"  # the folder with what a killed run goes on with
+LEFTOVERS = ".*.staging*"
 
 
 def check_output(folder: Path, name: str) -> None:
@@ -31,6 +32,7 @@ def check_output(folder: Path, name: str) -> None:
 def claim(folder: Path, settings: Mapping[str, Any], name: str) -> str:
     """Write the settings to the folder, or see that it has the same; returns their fingerprint.
 
+    What a killed run had begun to write (``clipedge.whole``) is removed: a state is several times a model's size.
     Raises UsageError that names the first difference.
     """
     path = folder / name
@@ -43,14 +45,9 @@ def claim(folder: Path, settings: Mapping[str, Any], name: str) -> str:
             )
     else:
         write_whole(path, _json({"settings": settings, "result": None}))
+    for leftover in (*folder.glob(LEFTOVERS), *(folder / TRAINING_NAME).rglob(LEFTOVERS)):
+        leftover.unlink(missing_ok=True)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def clear_leftovers(*folders: Path) -> None:
-    """Remove what a killed run had begun to write (``clipedge.whole``); a state is several times a model's size."""
-    for folder in folders:
-        for leftover in folder.glob(".*.staging*"):
-            leftover.unlink(missing_ok=True)
 
 
 def _read_run(path: Path) -> dict[str, Any]:

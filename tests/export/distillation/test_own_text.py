@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoTokenizer, CLIPModel
 
 import clipedge
@@ -51,7 +52,7 @@ def test_both_towers_come_nearer_to_the_teachers(
     beginner = make_student(teacher, parse_spec(IMAGE), 0, [])
     beginner = with_text_student(beginner, parse_text_spec(spec), 0, work.lessons.wordings)
     before = own_score(beginner, work)
-    trained = train(beginner, work, tmp_path / "state.safetensors", "run")
+    trained = train(beginner, work, tmp_path / "state.safetensors", "run", tmp_path / "events")
     assert trained.text_weights is not None and trained.text_weights.keys() == beginner.text_weights.keys()
     student = with_text_tower(beginner, beginner.text, trained.text_weights)  # type: ignore[arg-type]
     student = dataclasses.replace(student, image_weights=trained.weights)
@@ -68,6 +69,11 @@ def test_both_towers_come_nearer_to_the_teachers(
     best = trained.progress.best
     assert best is not None and best.score.accuracy == after.accuracy
     assert best.score.text_cosine == pytest.approx(after.text_cosine, abs=1e-6)
+    events = EventAccumulator(str(tmp_path / "events"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("validation/cosine of texts")] == [
+        (30, pytest.approx(after.text_cosine, abs=1e-6))
+    ]
 
 
 def test_the_score_is_that_of_the_students_own_labels(

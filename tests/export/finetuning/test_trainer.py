@@ -1,4 +1,4 @@
-"""The loop: what a step computes, that a model learns, and that a resumed one ends as an uninterrupted one."""
+"""What a step computes, that a model learns, and that a resumed one ends as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from clipedge.calibration.data import read_pictures
-from clipedge.errors import ClipEdgeError, UsageError
+from clipedge.errors import UsageError
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.finetuning import Recipe, trainer
 from clipedge.export.finetuning.batches import draw_batch
@@ -131,8 +131,6 @@ def test_a_resumed_training_ends_with_the_same_bits(
     assert resumed.progress == whole.progress and equal(resumed, whole)
     assert (tmp_path / "killed").read_bytes() == (tmp_path / "whole").read_bytes()
     assert not torch.are_deterministic_algorithms_enabled()
-    with pytest.raises(UsageError, match="other settings"):
-        train(work, tmp_path / "killed", "another")
 
 
 def test_updates_leave_all_other_weights_alone(make_work: MakeWork, tmp_path: Path) -> None:
@@ -144,25 +142,13 @@ def test_updates_leave_all_other_weights_alone(make_work: MakeWork, tmp_path: Pa
     assert after.parameters < 0.2 * sum(weight.numel() for weight in before.values())
 
 
-def test_patience_ends_a_training_that_gains_nothing(make_work: MakeWork, tmp_path: Path) -> None:
-    found = train(make_work(steps=50, validate_every=1, patience=2, learning_rate=1e-12), tmp_path / "state", "run")
-    assert found.progress.ended and found.progress.step < 50
-
-
-def test_a_loss_that_is_no_number_ends_the_training(make_work: MakeWork, tmp_path: Path) -> None:
-    with pytest.raises(ClipEdgeError, match="lower learning rate"):
-        train(make_work(learning_rate=1e30, steps=6, warmup=0.0), tmp_path / "state", "run")
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"steps": 0}, "steps"),
-        ({"batch_size": 1}, "batch_size"),
         ({"lora": 0}, "lora to be a rank of 1 or more"),
         ({"image_image": -1.0}, "image_image"),
         ({"text_text": float("nan")}, "text_text"),
-        ({"learning_rate": 0.0}, "learning_rate"),
     ],
 )
 def test_impossible_settings_are_named(changes: dict[str, Any], message: str) -> None:
