@@ -137,7 +137,7 @@ def compare(folder: Path, pairs: Path, exam: Path) -> dict[str, list[int]]:
         )
     still = ("--learning-rate", "1e-30", "--patience", "1", "--validate-every", "2")  # nothing gets better
     options = ("--mixed-precision", "bf16", "--augment", "corruption,adversarial", "--tensorboard")
-    texts = ("--text-student", "inherit:layers=1")
+    texts = ("--text-student", "text:layers=1,width=32,heads=2")
     jobs = {
         "stopped": (2, command(pairs, exam, folder / "stopped", *still, *options, *texts)),
         "one": (1, command(pairs, exam, folder / "one")),
