@@ -67,7 +67,7 @@ def measure_text_importance(teacher: Checkpoint, tokens: npt.NDArray[np.int64]) 
     """
     tower = build_text_tower(teacher)
     assert isinstance(tower, TextTower)
-    return _measure(tower, torch.from_numpy(tokens).split(TEXTS))
+    return _measure(tower, [torch.from_numpy(part) for part in np.array_split(tokens, -(-len(tokens) // TEXTS))])
 
 
 def _measure(tower: ImageTower | TextTower, inputs: Sequence[torch.Tensor]) -> Importance:

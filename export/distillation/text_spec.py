@@ -25,8 +25,7 @@ def parse_text_spec(text: str) -> StudentSpec:
     named = f"{OPTION} {text}"
     name, colon, settings = text.strip().lower().partition(":")
     if name in TEXT_PRESETS and not colon:
-        layers, width, heads = TEXT_PRESETS[name]
-        return StudentSpec("new", text, layers, width, heads, option=OPTION)
+        return StudentSpec("new", text, *TEXT_PRESETS[name], option=OPTION)
     if name not in ("text", "inherit"):
         raise UsageError(
             f"{named}: expected {', '.join(TEXT_PRESETS)}, text:layers=4,width=256,heads=4, or "
