@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement bindings bindings-dependencies bindings-fuzz bench-bindings bench-distillation bench-finetune bench-fp8 gstreamer gstreamer-dependencies gstreamer-leaks bench-gstreamer bench-quantization-aware
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement bindings bindings-dependencies bindings-fuzz bench-bindings bench-distillation bench-text-students bench-finetune bench-fp8 gstreamer gstreamer-dependencies gstreamer-leaks bench-gstreamer bench-quantization-aware
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -143,6 +143,9 @@ bench-bindings: $(VENV)/.export bindings  ## libclipedge beside ONNX Runtime's o
 
 bench-distillation: $(VENV)/.export  ## a small student from scratch, distilled, inherited: results/distillation.md, .json, .svg
 	$(BIN)/python benchmarks/distillation.py
+
+bench-text-students: $(VENV)/.export  ## text towers kept, cut down and new: benchmarks/results/text_students.md, .json
+	$(BIN)/python benchmarks/text_students.py
 
 bench-finetune: $(VENV)/.export  ## textured scenes learned, plain ones kept: benchmarks/results/finetune.md, .json, .svg
 	$(BIN)/python benchmarks/finetune.py

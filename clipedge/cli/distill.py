@@ -23,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "resnet:blocks=1-1-1-1,width=12, or inherit:layers=3,width=64,heads=2",
     )
     parser.add_argument(
+        "--text-student",
+        metavar="SPEC",
+        help="a text tower of its own: text-s, text-b, text:layers=4,width=256,heads=4, or "
+        "inherit:layers=6,width=384,heads=6 (default: the teacher's is kept)",
+    )
+    parser.add_argument(
         "--data",
         required=True,
         metavar="DATA",
@@ -71,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.student,
             arguments.data,
             arguments.output,
+            text_student=arguments.text_student,
             recipe=_recipe(arguments),
             cache=arguments.cache,
             tensorboard=arguments.tensorboard,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,9 +16,21 @@ from clipedge.export.training.augment import augmented
 from clipedge.manifest import Preprocessing
 from clipedge.parallel import cores, parallel_map
 
-__all__ = ["student_views", "teacher_side"]
+__all__ = ["TeacherSide", "student_views", "teacher_side"]
 
 Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class TeacherSide:
+    """The teacher's embeddings (N, D) of N pictures and of as many texts, of each picture one of its captions or, where
+    there are none, any of the prompts; which texts are equal, bool (N, N) off the diagonal, and their ``places`` (N,)
+    among the lessons'. None where there are no texts."""
+
+    images: torch.Tensor
+    texts: torch.Tensor | None = None
+    same: torch.Tensor | None = None
+    places: Rows | None = None
 
 
 def student_views(
@@ -31,17 +45,15 @@ def student_views(
     return torch.from_numpy(np.stack(parallel_map(look, rows.tolist(), cores())))
 
 
-def teacher_side(
-    lessons: Lessons, rows: Rows, view: int, step: int, recipe: Recipe
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """The teacher's embeddings (N, D) of N rows and of one of each picture's captions; which captions are equal (N, N).
-
-    The latter two are None where there are no captions.
-    """
+def teacher_side(lessons: Lessons, rows: Rows, view: int, step: int, recipe: Recipe) -> TeacherSide:
+    """What the teacher says of this view of the pictures of N rows, and of the step's texts."""
     images = torch.from_numpy(lessons.images[rows, view].astype(np.float32))
-    if lessons.captions is None or lessons.texts is None:
-        return images, None, None
+    if lessons.texts is None:
+        return TeacherSide(images)
     rng = np.random.default_rng((recipe.seed, 2, step))
-    chosen = np.array([rng.choice(lessons.captions[row]) for row in rows])
-    same = torch.from_numpy(chosen[:, None] == chosen[None]) & ~torch.eye(len(chosen), dtype=torch.bool)
-    return images, torch.from_numpy(lessons.texts[chosen].astype(np.float32)), same
+    if lessons.captions is None:
+        places = rng.integers(len(lessons.texts), size=len(rows))
+    else:
+        places = np.array([rng.choice(lessons.captions[row]) for row in rows])
+    same = torch.from_numpy(places[:, None] == places[None]) & ~torch.eye(len(places), dtype=torch.bool)
+    return TeacherSide(images, torch.from_numpy(lessons.texts[places].astype(np.float32)), same, places)

@@ -1,4 +1,4 @@
-"""Which parts of a vision transformer matter, measured on pictures.
+"""Which parts of a transformer matter, measured on pictures or texts.
 
 A linear layer's input channel c contributes E[x_c^2] * sum_i W_ic^2 to the energy of the layer's output: the squared
 score of Wanda (Sun et al. 2023, "A simple and effective pruning approach for large language models", arXiv 2306.11695),
@@ -23,9 +23,11 @@ from torch import nn
 
 from clipedge.errors import UsageError
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.towers import Block, ImageTower, build_image_tower
+from clipedge.export.towers import ImageTower, TextTower, build_image_tower, build_text_tower
 
-__all__ = ["Importance", "measure_importance"]
+__all__ = ["Importance", "measure_importance", "measure_text_importance"]
+
+TEXTS = 64  # in a batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +57,28 @@ def measure_importance(teacher: Checkpoint, batches: Iterable[npt.NDArray[np.uin
     inputs = [torch.from_numpy(pixels) for pixels in batches]
     if not inputs:
         raise UsageError("which parts of the teacher matter is measured on pictures, and there are none; add some")
+    return _measure(tower, inputs)
+
+
+def measure_text_importance(teacher: Checkpoint, tokens: npt.NDArray[np.int64]) -> Importance:
+    """Run one text or more, token ids (N, context length), through the teacher's text tower, a causal transformer.
+
+    Only tokens up to a text's end count: none of the others reaches an embedding.
+    """
+    tower = build_text_tower(teacher)
+    assert isinstance(tower, TextTower)
+    return _measure(tower, [torch.from_numpy(part) for part in np.array_split(tokens, -(-len(tokens) // TEXTS))])
+
+
+def _measure(tower: ImageTower | TextTower, inputs: Sequence[torch.Tensor]) -> Importance:
     seen = _Seen(tower)
+    embeds = []
     with torch.inference_mode():
-        embeds = torch.cat([tower(pixels) for pixels in inputs])
+        for batch in inputs:
+            seen.counted = _counted(tower, batch)
+            embeds.append(tower(batch))
         seen.remove()
-        losses = [_loss_without(tower, block, inputs, embeds) for block in range(len(tower.blocks))]
+        losses = [_loss_without(tower, block, inputs, torch.cat(embeds)) for block in range(len(tower.blocks))]
     blocks = [f"blocks.{index}" for index in range(len(tower.blocks))]
     readers = ("attn.query", "attn.key", "attn.value", "fc1")
     return Importance(
@@ -72,11 +91,21 @@ def measure_importance(teacher: Checkpoint, batches: Iterable[npt.NDArray[np.uin
     )
 
 
-def _loss_without(tower: ImageTower, block: int, inputs: Sequence[torch.Tensor], embeds: torch.Tensor) -> float:
+def _counted(tower: ImageTower | TextTower, inputs: torch.Tensor) -> torch.Tensor | None:
+    """bool (n, T), the tokens that an embedding depends on; None for all."""
+    if isinstance(tower, ImageTower):
+        return None
+    return torch.arange(tower.config.tokens) <= tower.pooled_position(inputs)[:, None]
+
+
+def _loss_without(
+    tower: ImageTower | TextTower, block: int, inputs: Sequence[torch.Tensor], embeds: torch.Tensor
+) -> float:
     """Mean of 1 - cosine between the tower's embeddings and those without one of its blocks."""
-    kept = [module for index, module in enumerate(tower.blocks) if index != block and isinstance(module, Block)]
-    without = ImageTower(tower.config, tower.embedding, kept, tower.norm_post, tower.projection, tower.pooling)
-    cosines = (torch.cat([without(pixels) for pixels in inputs]) * embeds).sum(dim=-1)
+    whole = tower.blocks
+    tower.blocks = nn.ModuleList(module for index, module in enumerate(whole) if index != block)
+    cosines = (torch.cat([tower(batch) for batch in inputs]) * embeds).sum(dim=-1)
+    tower.blocks = whole
     return 1 - float(cosines.mean())
 
 
@@ -86,11 +115,13 @@ def _share(energy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 class _Seen:
-    """Sums over all tokens that pass through a tower; hooks collect them until ``remove``."""
+    """Sums over the tokens that pass through a tower, all or those that are ``counted``; hooks collect them until
+    ``remove``."""
 
-    def __init__(self, tower: ImageTower) -> None:
+    def __init__(self, tower: ImageTower | TextTower) -> None:
         self.inputs: dict[str, Any] = {}
         self.outputs: dict[str, Any] = {}
+        self.counted: torch.Tensor | None = None
         self._layers = {name: module for name, module in tower.named_modules() if isinstance(module, nn.Linear)}
         self._handles = [layer.register_forward_hook(self._hook(name)) for name, layer in self._layers.items()]
 
@@ -107,7 +138,9 @@ class _Seen:
     def _hook(self, name: str) -> Callable[..., None]:
         def hook(_: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
             for sums, values in ((self.inputs, inputs[0]), (self.outputs, output)):
-                squares = values.double().square().flatten(0, -2).sum(dim=0).numpy()
-                sums[name] = sums.get(name, 0.0) + squares
+                squares = values.double().square()
+                if self.counted is not None and squares.shape[:2] == self.counted.shape:
+                    squares = squares[self.counted]  # a pooled token has another shape, and counts
+                sums[name] = sums.get(name, 0.0) + squares.reshape(-1, squares.shape[-1]).sum(dim=0).numpy()
 
         return hook

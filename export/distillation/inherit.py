@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,30 +17,39 @@ import torch
 
 from clipedge.errors import CheckpointError, UsageError
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.checkpoints.configs import VitConfig
+from clipedge.export.checkpoints.configs import TextConfig, VitConfig
 from clipedge.export.distillation.importance import Importance
 from clipedge.export.distillation.spec import StudentSpec
 
-__all__ = ["inherit", "inherited_config"]
+__all__ = ["cut_config", "inherit", "inherit_text", "inherited_config"]
 
 Indices = npt.NDArray[np.intp]
 Scores = npt.NDArray[np.float64]
+Config = TypeVar("Config", VitConfig, TextConfig)
 
 
 def inherited_config(teacher: Checkpoint, spec: StudentSpec) -> VitConfig:
-    """The teacher's shape with fewer of what the specification names.
+    """The shape of the teacher's image tower with fewer of what the specification names.
 
-    Raises CheckpointError unless the teacher is a vision transformer pooled at its class token, UsageError for sizes
-    beyond its own, or that no choice of its heads and channels has.
+    Raises CheckpointError unless the teacher is a vision transformer pooled at its class token, and what ``cut_config``
+    raises.
     """
     config = teacher.image
     if not isinstance(config, VitConfig) or config != replace(
         config, pool="class", class_token=True, norm_pre=True, conv_stem=False, projection_bias=False
     ):
         raise CheckpointError(
-            f"--student {spec.text}: expected a teacher with CLIP's vision transformer, pooled at its class token, "
+            f"{spec.named}: expected a teacher with CLIP's vision transformer, pooled at its class token, "
             f"found another ({teacher.name}); name a new student, such as vit-s/16"
         )
+    return cut_config(config, spec)
+
+
+def cut_config(config: Config, spec: StudentSpec) -> Config:
+    """A tower's shape with fewer of what the specification names.
+
+    Raises UsageError for sizes beyond the tower's own, or that no choice of its heads and channels has.
+    """
     width = spec.width or config.width
     head_width = config.width // config.heads
     heads = spec.heads or max(1, width // head_width)
@@ -52,12 +62,10 @@ def inherited_config(teacher: Checkpoint, spec: StudentSpec) -> VitConfig:
         ("mlp", mlp_width, config.mlp_width),
     ):
         if not 1 <= found <= most:
-            raise UsageError(
-                f"--student {spec.text}: the teacher has {name} {most}; expected 1 to {most}, found {found}"
-            )
+            raise UsageError(f"{spec.named}: the teacher has {name} {most}; expected 1 to {most}, found {found}")
     if width % heads or width // heads > head_width:
         raise UsageError(
-            f"--student {spec.text}: {heads} heads of width {width} have {width / heads:g} channels each; expected a "
+            f"{spec.named}: {heads} heads of width {width} have {width / heads:g} channels each; expected a "
             f"whole number up to the teacher's {head_width}. Change heads or width"
         )
     return replace(config, layers=layers, width=width, heads=heads, mlp_width=mlp_width)
@@ -65,20 +73,45 @@ def inherited_config(teacher: Checkpoint, spec: StudentSpec) -> VitConfig:
 
 def inherit(teacher: Checkpoint, config: VitConfig, importance: Importance) -> dict[str, torch.Tensor]:
     """The student's image weights, by their canonical names: the teacher's, of the parts that matter most."""
-    source = teacher.image
+    source, weights = teacher.image, teacher.image_weights
     assert isinstance(source, VitConfig)
-    blocks = _most(importance.blocks, config.layers)
-    channels = _most(importance.readers[blocks].sum(axis=0) + importance.projection, config.width)
-    weights = teacher.image_weights
-    student = {
+    channels = _channels(config, importance)
+    embedding = {
         "embedding.patch.weight": _rows(weights["embedding.patch.weight"], channels),
         "embedding.class_token": _rows(weights["embedding.class_token"], channels),
         "embedding.position": _columns(weights["embedding.position"], channels),
         **_norm(weights, "embedding.norm", "embedding.norm", channels),
+    }
+    return embedding | _transformer(weights, source, config, importance, channels)
+
+
+def inherit_text(teacher: Checkpoint, config: TextConfig, importance: Importance) -> dict[str, torch.Tensor]:
+    """The same for the student's text weights; of every token's embedding as many channels stay as of all else."""
+    source, weights = teacher.text, teacher.text_weights
+    assert isinstance(source, TextConfig)
+    channels = _channels(config, importance)
+    embedding = {
+        "embedding.token": _columns(weights["embedding.token"], channels),
+        "embedding.position": _columns(weights["embedding.position"], channels),
+    }
+    return embedding | _transformer(weights, source, config, importance, channels)
+
+
+def _channels(config: VitConfig | TextConfig, importance: Importance) -> Indices:
+    """Those of the residual stream that the chosen blocks and the projection read most."""
+    blocks = _most(importance.blocks, config.layers)
+    return _most(importance.readers[blocks].sum(axis=0) + importance.projection, config.width)
+
+
+def _transformer(
+    weights: Mapping[str, torch.Tensor], source: Config, config: Config, importance: Importance, channels: Indices
+) -> dict[str, torch.Tensor]:
+    """All that comes behind the embedding."""
+    student = {
         **_norm(weights, "norm_post", "norm_post", channels),
         "projection.weight": _columns(weights["projection.weight"], channels),
     }
-    for number, block in enumerate(blocks):
+    for number, block in enumerate(_most(importance.blocks, config.layers)):
         chosen = _choose(source, config, importance, int(block), channels)
         student |= _block(weights, f"blocks.{block}", f"blocks.{number}", chosen)
     return student
@@ -95,7 +128,7 @@ class _Chosen:
     gain: float
 
 
-def _choose(source: VitConfig, config: VitConfig, importance: Importance, block: int, channels: Indices) -> _Chosen:
+def _choose(source: Config, config: Config, importance: Importance, block: int, channels: Indices) -> _Chosen:
     wide, narrow = source.width // source.heads, config.width // config.heads
     values = importance.values[block].reshape(source.heads, wide)
     scores = importance.scores[block].reshape(source.heads, wide)

@@ -28,8 +28,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each loss counts; 0 leaves it out. ``relational`` is within the pictures, so it needs no captions;
-    ``affinity``, ``interactive`` and ``infonce`` do.
+    """How much each loss counts; 0 leaves it out. ``cosine``, ``mse`` and ``relational`` are within the pictures, and
+    within the texts of a student with a text tower of its own, so they need no captions; ``affinity``, ``interactive``
+    and ``infonce`` do.
 
     Relational distillation between pictures and texts is not in the list: its gradient is that of ``affinity``.
     """
@@ -129,24 +130,26 @@ def distillation_losses(
     teacher_scale: float,
     weights: Weights,
     same: torch.Tensor | None = None,
+    own_texts: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> Mapping[str, torch.Tensor]:
     """The losses that count, by the names of ``Weights`` and multiplied by their weights; their sum is to be minimised.
 
-    Those that need texts expect them on both sides.
+    Those that need captions expect texts on both sides. ``own_texts`` are embeddings (M, D) of the same texts by a
+    student's own text tower and by the teacher's: the losses within the pictures are then also taken within these, and
+    added, as CLIP-KD (Yang et al. 2023, arXiv 2307.12732) adds its feature losses of both towers.
     """
-    images = (student.images, student.images), (teacher.images, teacher.images)
+    within = [(student.images, teacher.images), *([] if own_texts is None else [own_texts])]
     losses = {}
     for field in fields(weights):
         name, weight = field.name, float(getattr(weights, field.name))
         if weight <= 0:
             continue
         if name == "cosine":
-            loss = feature_cosine(student.images, teacher.images)
+            loss = torch.stack([feature_cosine(*sides) for sides in within]).sum()
         elif name == "mse":
-            loss = feature_mse(student.images, teacher.images)
+            loss = torch.stack([feature_mse(*sides) for sides in within]).sum()
         elif name == "relational":
-            itself = torch.eye(len(student.images), dtype=torch.bool, device=student.images.device)
-            loss = contrastive_relational(*images, scale, teacher_scale, itself)
+            loss = torch.stack([_relations(*sides, scale, teacher_scale) for sides in within]).sum()
         elif name == "interactive":
             loss = interactive_contrastive(student, teacher, scale, same)
         else:
@@ -158,6 +161,12 @@ def distillation_losses(
                 loss = infonce(*ours, scale, same)
         losses[name] = weight * loss
     return losses
+
+
+def _relations(student: torch.Tensor, teacher: torch.Tensor, scale: torch.Tensor, teacher_scale: float) -> torch.Tensor:
+    """``contrastive_relational`` within one set: no similarity of an embedding to itself counts."""
+    itself = torch.eye(len(student), dtype=torch.bool, device=student.device)
+    return contrastive_relational((student, student), (teacher, teacher), scale, teacher_scale, itself)
 
 
 def _log_affinities(

@@ -12,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from clipedge.calibration.data import Pictures, choose, pixel_batches
-from clipedge.export.checkpoints import Checkpoint, load_checkpoint, named_source
+from clipedge.export.checkpoints import Checkpoint, ModelSource, load_checkpoint, named_source
 from clipedge.export.describe import model_facts
 from clipedge.export.distillation.objectives import IMAGES, PAIRS, Weights
 from clipedge.export.distillation.recipe import Recipe, check_recipe
-from clipedge.export.distillation.result import Distilled, student_story
+from clipedge.export.distillation.result import Distilled, OwnText, student_story
 from clipedge.export.distillation.shards import open_cache
 from clipedge.export.distillation.spec import StudentSpec, parse_spec
 from clipedge.export.distillation.students import check_teacher, make_student, student_config, with_image_tower
 from clipedge.export.distillation.teacher import Lessons, ask_teacher, teacher_facts
+from clipedge.export.distillation.text_spec import parse_text_spec
+from clipedge.export.distillation.text_students import text_config, with_text_student, with_text_tower
+from clipedge.export.distillation.texts import exam_texts, training_prompts
 from clipedge.export.distillation.trainer import Trained, Work, train
 from clipedge.export.distillation.validation import prepare_validation, score_images
 from clipedge.export.training.bundle import checked_precisions, export_result
@@ -37,7 +40,7 @@ from clipedge.manifest import Precision
 __all__ = ["distill"]
 
 RUN_NAME, TEACHER_NAME, EVENTS_NAME = "distill.json", "teacher", "tensorboard"
-CURVES = ("zero-shot top-1", "zero-shot top-1 of the teacher", "cosine to the teacher")
+CURVES = ("zero-shot top-1", "zero-shot top-1 of the teacher", "cosine to the teacher", "cosine of texts")
 MEASURED = 256  # pictures on which the importance of the teacher's parts is measured
 
 
@@ -47,6 +50,7 @@ def distill(
     data: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
+    text_student: str | None = None,
     recipe: Recipe | None = None,
     validation: str | os.PathLike[str] | None = None,
     labels: Sequence[str] | None = None,
@@ -61,17 +65,19 @@ def distill(
     """Train a student of ``teacher`` on ``data`` and write it to the folder ``output``.
 
     ``teacher``: what ``export`` takes, if its text tower is CLIP's; None for the demonstration checkpoint. ``student``:
-    see ``spec.py``. ``data``: a folder of pictures, a list with captions (.csv, .tsv, .jsonl), a webdataset tar, or
-    "scenes" (also "scenes:COUNT"). ``validation``: pictures to score the student on, with classes for zero-shot
-    accuracy (else a tenth of the data, or new scenes); ``labels`` and ``templates`` as in ``export``. ``cache``: a
-    folder that keeps what the teacher said, for several students. ``precision``: the student is then exported to
-    ``output``/bundle. ``tensorboard``: its curves are also written to ``output``/training/tensorboard.
+    see ``spec.py``; ``text_student``: see ``text_spec.py``, None keeps the teacher's text tower. ``data``: a folder of
+    pictures, a list with captions (.csv, .tsv, .jsonl), a webdataset tar, or "scenes" (also "scenes:COUNT").
+    ``validation``: pictures to score the student on, with classes for zero-shot accuracy (else a tenth of the data, or
+    new scenes); ``labels`` and ``templates`` as in ``export``. ``cache``: a folder that keeps what the teacher said,
+    for several students. ``precision``: the student is then exported to ``output``/bundle. ``tensorboard``: its curves
+    are also written to ``output``/training/tensorboard.
 
     A launcher may start several processes, each of which makes this call and gets the same answer; the first of them
     writes, and all have to see the same files. A training that was killed goes on where its last state was saved when
     it is called again with the same settings, and ends with the same bits (one process on the CPU). Raises UsageError,
-    before anything is trained, for data that is missing, empty, without captions where the losses need them, or too
-    little; CheckpointError for a teacher that cannot be one.
+    before anything is trained, for data that is missing, empty, without captions where the losses need them, without
+    captions and classes where a text tower learns from them, or too little; CheckpointError for a teacher that cannot
+    be one.
     """
     recipe = Recipe() if recipe is None else recipe
     processes = join_processes(recipe.mixed_precision)
@@ -81,32 +87,36 @@ def distill(
         require_tensorboard()
     precisions = checked_precisions(precision)
     spec, folder = parse_spec(student), Path(output)
+    text_spec = None if text_student is None else parse_text_spec(text_student)
     check_output(folder, RUN_NAME)
-    checkpoint = load_checkpoint(named_source(teacher, arch, tokenizer, revision))
-    check_teacher(checkpoint)
-    student_config(checkpoint, spec)
+    checkpoint = _checked_teacher(named_source(teacher, arch, tokenizer, revision), spec, text_spec)
     kept = folder / TRAINING_NAME / TEACHER_NAME if cache is None else Path(cache)
     size = checkpoint.preprocessing.height
     pictures, held_out = first_then_others(
         lambda: hold_out(training_pictures(data, kept, size), data, validation, size)
     )
     weights = _weights(recipe, pictures)
+    prompts = () if text_spec is None else training_prompts(text_spec, pictures, held_out, labels, templates)
     check_count(len(pictures), recipe, pictures.source)
     facts = teacher_facts(checkpoint, pictures_sha256(pictures), recipe.augmentation, recipe.views)
-    settings = _settings(checkpoint, spec, recipe, weights, facts, held_out, labels, templates)
+    settings = _settings(checkpoint, spec, text_spec, recipe, weights, facts, held_out, labels, templates)
     run = by_first(lambda: claim(folder, settings, RUN_NAME))
     answers = by_first(lambda: open_cache(kept, facts))
+    captions = weights.needs_captions or (text_spec is not None and pictures.captions is not None)
     with only_first_warns():
-        lessons = ask_teacher(checkpoint, pictures, recipe.augmentation, recipe.views, answers, weights.needs_captions)
-        exam = first_then_others(lambda: prepare_validation(checkpoint, held_out, labels, templates, answers))
+        lessons = ask_teacher(checkpoint, pictures, recipe.augmentation, recipe.views, answers, captions, prompts)
+        texts = () if text_spec is None else exam_texts(held_out, lessons.wordings)
+        exam = first_then_others(lambda: prepare_validation(checkpoint, held_out, labels, templates, answers, texts))
     check_count(len(lessons.rows), recipe, pictures.source)
     beginner = make_student(checkpoint, spec, recipe.seed, _pixels(checkpoint, pictures, lessons))
-    work = Work(checkpoint, pictures, lessons, exam, recipe, weights)
+    if text_spec is not None:
+        beginner = with_text_student(beginner, text_spec, recipe.seed, lessons.wordings)
+    work = Work(checkpoint, pictures, lessons, exam, recipe, weights, text_spec is not None)
     training = folder / TRAINING_NAME
     trained = train(beginner, work, training / STATE_NAME, run, training / EVENTS_NAME if tensorboard else None)
 
     def finish() -> Distilled:
-        found = _write(folder, spec, work, trained)
+        found = _write(folder, spec, text_spec, work, trained)
         if precisions:
             bundle = export_result(folder, precisions, data, labels, templates)
             found = dataclasses.replace(found, bundle=bundle)
@@ -114,6 +124,16 @@ def distill(
         return found
 
     return by_first(finish)
+
+
+def _checked_teacher(source: ModelSource, spec: StudentSpec, text_spec: StudentSpec | None) -> Checkpoint:
+    """The teacher. What it cannot teach is said before anything is computed."""
+    teacher = load_checkpoint(source)
+    check_teacher(teacher)
+    student_config(teacher, spec)
+    if text_spec is not None:
+        text_config(teacher, text_spec)
+    return teacher
 
 
 def _weights(recipe: Recipe, pictures: Pictures) -> Weights:
@@ -128,6 +148,7 @@ def _weights(recipe: Recipe, pictures: Pictures) -> Weights:
 def _settings(
     teacher: Checkpoint,
     spec: StudentSpec,
+    text_spec: StudentSpec | None,
     recipe: Recipe,
     weights: Weights,
     facts: Mapping[str, Any],
@@ -140,6 +161,7 @@ def _settings(
         "teacher": teacher.pinned_name,
         "teacher_facts": dict(facts),
         "student": spec.text,
+        **({} if text_spec is None else {"text_student": text_spec.text}),
         "recipe": {**recipe.to_dict(), "weights": dataclasses.asdict(weights)},
         "validation_sha256": pictures_sha256(held_out),
         "labels": None if labels is None else list(labels),
@@ -153,25 +175,29 @@ def _pixels(teacher: Checkpoint, pictures: Pictures, lessons: Lessons) -> Iterat
     return (pixels for _, pixels in pixel_batches(chosen, teacher.preprocessing, []))
 
 
-def _write(folder: Path, spec: StudentSpec, work: Work, trained: Trained) -> Distilled:
+def _write(folder: Path, spec: StudentSpec, text_spec: StudentSpec | None, work: Work, trained: Trained) -> Distilled:
     """Write the student, its curves and the result."""
     student = with_image_tower(work.teacher, student_config(work.teacher, spec), trained.weights)
+    if text_spec is not None and trained.text_weights is not None:
+        student = with_text_tower(student, text_config(work.teacher, text_spec), trained.text_weights)
     assert trained.progress.best is not None
     lessons, exam = work.lessons, work.validation
+    before, after = model_facts(work.teacher), model_facts(student)
     found = Distilled(
         teacher=work.teacher.pinned_name,
         student=spec.text,
         space_id=student.space_id,
-        teacher_tower=model_facts(work.teacher).image,
-        student_tower=model_facts(student).image,
+        teacher_tower=before.image,
+        student_tower=after.image,
         pictures=len(lessons.rows),
-        captions=0 if lessons.texts is None else len(lessons.texts),
+        captions=0 if lessons.captions is None else len(lessons.wordings),
         validation_pictures=len(exam.pixels),
         steps=trained.progress.step,
         teacher_score=score_images(exam.teacher, exam),
         scores=tuple(trained.progress.scores),
         best=trained.progress.best,
         unreadable=lessons.unreadable,
+        text=None if text_spec is None else OwnText(text_spec.text, before.text, after.text, len(lessons.wordings)),
     )
     write_curves(folder, trained.progress, CURVES, found.teacher_score.accuracy)
     write_student(student, folder, trained.log_scale, student_story(found))

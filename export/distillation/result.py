@@ -10,14 +10,24 @@ from clipedge.export.describe import TowerFacts
 from clipedge.export.training.scores import Score
 from clipedge.export.training.state import Scored
 
-__all__ = ["Distilled", "result_lines", "student_story"]
+__all__ = ["Distilled", "OwnText", "result_lines", "student_story"]
+
+
+@dataclass(frozen=True)
+class OwnText:
+    """A text tower that is the student's own: what was asked for, both towers, and from how many texts it learned."""
+
+    student: str
+    teacher_tower: TowerFacts
+    student_tower: TowerFacts
+    texts: int
 
 
 @dataclass(frozen=True)
 class Distilled:
     """``scores`` are all validations, and ``best`` is the one whose weights were saved; ``steps`` were done,
     ``unreadable`` has a line for each picture that was left out. ``bundle`` is where the student was exported to, if it
-    was."""
+    was. ``text`` is None where the text tower is the teacher's."""
 
     teacher: str
     student: str
@@ -33,6 +43,7 @@ class Distilled:
     best: Scored
     unreadable: tuple[str, ...]
     bundle: str | None = None
+    text: OwnText | None = None
 
     @property
     def multiply_adds_share(self) -> float:
@@ -51,29 +62,41 @@ def result_lines(found: Distilled) -> list[str]:
 
 
 def _fact_lines(found: Distilled) -> list[str]:
-    student, teacher = found.student_tower, found.teacher_tower
-    lines = [
-        f"  image tower       {student.architecture}",
-        f"  parameters        {student.parameters / 1e6:.2f} M, the teacher's {teacher.parameters / 1e6:.2f} M",
-        f"  multiply-adds     {student.multiply_adds / 1e6:.1f} M, {found.multiply_adds_share:.1%} of the teacher's "
-        f"{teacher.multiply_adds / 1e6:.1f} M",
-        f"  trained on        {found.pictures} pictures, {found.captions} captions, {found.steps} steps",
-    ]
+    lines = _tower_lines("image", found.teacher_tower, found.student_tower)
+    learned = f"{found.captions} captions"
+    if found.text is not None:
+        lines += _tower_lines("text", found.text.teacher_tower, found.text.student_tower)
+        learned = learned if found.captions else f"{found.text.texts} prompts"
+    lines.append(f"  trained on        {found.pictures} pictures, {learned}, {found.steps} steps")
     score, own = found.best.score, found.teacher_score
     if score.accuracy is not None and own.accuracy is not None:
         lines.append(
             f"  zero-shot top-1   {score.accuracy:.1%} on {found.validation_pictures} held-out pictures, the teacher "
             f"{own.accuracy:.1%}"
         )
-    return [*lines, f"  cosine to it      {score.cosine:.4f} (mean; the weights of step {found.best.step})"]
+    lines.append(f"  cosine to it      {score.cosine:.4f} (mean; the weights of step {found.best.step})")
+    if score.text_cosine is not None:
+        lines.append(f"  of texts          {score.text_cosine:.4f}")
+    return lines
+
+
+def _tower_lines(name: str, teacher: TowerFacts, student: TowerFacts) -> list[str]:
+    share = student.multiply_adds / teacher.multiply_adds
+    return [
+        f"  {f'{name} tower':18}{student.architecture}",
+        f"  parameters        {student.parameters / 1e6:.2f} M, the teacher's {teacher.parameters / 1e6:.2f} M",
+        f"  multiply-adds     {student.multiply_adds / 1e6:.1f} M, {share:.1%} of the teacher's "
+        f"{teacher.multiply_adds / 1e6:.1f} M",
+    ]
 
 
 def student_story(found: Distilled) -> str:
     """The text of the student's model card."""
     facts = "\n".join(_fact_lines(found))
+    towers, kept = ("An image tower", "text tower") if found.text is None else ("Two towers", "tokenizer")
     return (
         f"# A student of {found.teacher}\n\n"
-        f"An image tower that `clipedge distill` trained to give the embeddings of {found.teacher}; the text tower is\n"
+        f"{towers} that `clipedge distill` trained to give the embeddings of {found.teacher}; the {kept} is\n"
         f"that model's own. It was made from that model and inherits its licence.\n\n```\n{facts}\n```\n\n"
         "`distill.json` has the settings, `loss.svg` and `validation.svg` the curves. Export it:\n\n"
         "```sh\nclipedge export . --output bundle --calibration-data photos/\n```\n"

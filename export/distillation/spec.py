@@ -18,7 +18,7 @@ from typing import Literal
 
 from clipedge.errors import UsageError
 
-__all__ = ["PRESETS", "RESNET_PRESETS", "StudentSpec", "parse_spec"]
+__all__ = ["KEYS", "PRESETS", "RESNET_PRESETS", "StudentSpec", "parse_spec", "sizes_of"]
 
 # (layers, width, heads): Ti and S of Touvron et al. 2020 (DeiT, arXiv 2012.12877), B of Dosovitskiy et al. 2020
 # (arXiv 2010.11929).
@@ -32,8 +32,8 @@ MOST = 100_000  # no model has a dimension beyond; a slip of the finger would fi
 
 @dataclass(frozen=True)
 class StudentSpec:
-    """Sizes of a student's image tower. ``None``: of a new one what its width suggests, of an inherited one the
-    teacher's. A ResNet has ``width`` and ``blocks`` alone. ``text`` is what was written."""
+    """Sizes of a student's tower. ``None``: of a new one what its width suggests, of an inherited one the teacher's.
+    A ResNet has ``width`` and ``blocks`` alone. ``text`` is what was written behind ``option``."""
 
     kind: Literal["new", "inherited", "resnet"]
     text: str
@@ -43,6 +43,12 @@ class StudentSpec:
     mlp_width: int | None = None
     patch_size: int | None = None
     blocks: tuple[int, int, int, int] | None = None
+    option: str = "--student"
+
+    @property
+    def named(self) -> str:
+        """How messages begin."""
+        return f"{self.option} {self.text}"
 
 
 def parse_spec(text: str) -> StudentSpec:
@@ -66,43 +72,49 @@ def parse_spec(text: str) -> StudentSpec:
 
 
 def _transformer(text: str, kind: Literal["new", "inherited"], settings: str) -> StudentSpec:
-    values = _values(text, settings, KEYS[kind])
-    if kind == "new":
-        _check_given(text, values, ("layers", "width", "patch"))
-    sizes = {key: _number(text, value) for key, value in values.items()}
+    needed = ("layers", "width", "patch") if kind == "new" else ()
+    sizes = sizes_of(f"--student {text}", settings, KEYS[kind], needed)
     layers, width, heads, mlp_width, patch_size = (sizes.get(key) for key in KEYS["new"])
     return StudentSpec(kind, text, layers, width, heads, mlp_width, patch_size)
 
 
 def _resnet(text: str, settings: str) -> StudentSpec:
-    values = _values(text, settings, ("blocks", "width"))
-    _check_given(text, values, ("blocks", "width"))
-    blocks = [_number(text, value) for value in values["blocks"].split("-")]
+    named = f"--student {text}"
+    values = _values(named, settings, ("blocks", "width"))
+    _check_given(named, values, ("blocks", "width"))
+    blocks = [_number(named, value) for value in values["blocks"].split("-")]
     if len(blocks) != 4:
-        raise UsageError(f"--student {text}: expected the blocks of four stages, such as 1-1-1-1, found {len(blocks)}")
-    width = _number(text, values["width"])
+        raise UsageError(f"{named}: expected the blocks of four stages, such as 1-1-1-1, found {len(blocks)}")
+    width = _number(named, values["width"])
     return StudentSpec("resnet", text, width=width, blocks=(blocks[0], blocks[1], blocks[2], blocks[3]))
 
 
-def _values(text: str, settings: str, keys: tuple[str, ...]) -> dict[str, str]:
+def sizes_of(named: str, settings: str, keys: tuple[str, ...], needed: tuple[str, ...] = ()) -> dict[str, int]:
+    """The numbers of "KEY=NUMBER,...". Raises UsageError that begins with ``named``."""
+    values = _values(named, settings, keys)
+    _check_given(named, values, needed)
+    return {key: _number(named, value) for key, value in values.items()}
+
+
+def _values(named: str, settings: str, keys: tuple[str, ...]) -> dict[str, str]:
     """What was written behind each key."""
     values: dict[str, str] = {}
     for part in filter(None, settings.split(",")):
         key, _, value = part.strip().partition("=")
         if key not in keys or key in values:
-            raise UsageError(f"--student {text}: expected KEY=NUMBER of {', '.join(keys)}, each once, found {part!r}")
+            raise UsageError(f"{named}: expected KEY=NUMBER of {', '.join(keys)}, each once, found {part!r}")
         values[key] = value
     return values
 
 
-def _check_given(text: str, values: dict[str, str], needed: tuple[str, ...]) -> None:
+def _check_given(named: str, values: dict[str, str], needed: tuple[str, ...]) -> None:
     missing = [key for key in needed if key not in values]
     if missing:
         expected = f"{', '.join(needed[:-1])} and {needed[-1]}"
-        raise UsageError(f"--student {text}: expected {expected}, {missing[0]} is missing")
+        raise UsageError(f"{named}: expected {expected}, {missing[0]} is missing")
 
 
-def _number(text: str, value: str) -> int:
+def _number(named: str, value: str) -> int:
     if not re.fullmatch(r"[1-9]\d*", value) or int(value[:9]) > MOST:
-        raise UsageError(f"--student {text}: expected numbers from 1 to {MOST}, found {value!r}")
+        raise UsageError(f"{named}: expected numbers from 1 to {MOST}, found {value!r}")
     return int(value)

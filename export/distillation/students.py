@@ -13,9 +13,9 @@ from clipedge.errors import CheckpointError, UsageError
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.checkpoints.checkpoint import space_id
 from clipedge.export.checkpoints.configs import ModelConfig, ResNetConfig, TextConfig, VitConfig
-from clipedge.export.checkpoints.huggingface.clip import image_tensors
 from clipedge.export.distillation.importance import measure_importance
 from clipedge.export.distillation.inherit import inherit, inherited_config
+from clipedge.export.distillation.new_weights import new_vit_weights
 from clipedge.export.distillation.resnets import new_resnet_weights, resnet_config
 from clipedge.export.distillation.spec import StudentSpec
 from clipedge.export.training.openclip_folder import check_tokenizer
@@ -27,8 +27,8 @@ EPS = 1e-5
 
 
 def check_teacher(teacher: Checkpoint) -> None:
-    """Raises CheckpointError unless a student of it can be saved as a CLIP folder: its text tower and tokenizer, which
-    the student keeps, have to be there and CLIP's, and its probabilities a softmax."""
+    """Raises CheckpointError unless a student of it can be saved as a CLIP folder: its text tower and tokenizer have to
+    be there and CLIP's, and its probabilities a softmax."""
     text = teacher.text
     if (
         not isinstance(text, TextConfig)
@@ -37,7 +37,7 @@ def check_teacher(teacher: Checkpoint) -> None:
         or teacher.activation != "softmax"
     ):
         raise CheckpointError(
-            f"{teacher.name}: a student keeps its teacher's text tower, and is saved in CLIP's layout; expected a "
+            f"{teacher.name}: a student keeps its teacher's text tower or its shape, in CLIP's layout; expected a "
             "causal text transformer pooled at the end of the text, with softmax, found another. Distil from a CLIP"
         )
     assert teacher.tokenizer_json  # read now: what is missing is said before anything is trained
@@ -96,7 +96,7 @@ def make_student(
         return with_image_tower(teacher, config, new_resnet_weights(config, teacher.embed_dim, seed))
     if spec.kind == "inherited":
         return with_image_tower(teacher, config, inherit(teacher, config, measure_importance(teacher, batches)))
-    return with_image_tower(teacher, config, _new_weights(config, teacher.embed_dim, seed))
+    return with_image_tower(teacher, config, new_vit_weights(config, teacher.embed_dim, seed))
 
 
 def with_image_tower(
@@ -107,32 +107,3 @@ def with_image_tower(
     return dataclasses.replace(
         teacher, image=config, image_weights=weights, space_id=space_id(model, weights, teacher.text_weights)
     )
-
-
-def _new_weights(config: VitConfig, embed_dim: int, seed: int) -> dict[str, torch.Tensor]:
-    """CLIP's own initialisation (https://github.com/openai/CLIP, ``initialize_parameters`` and the vision tower)."""
-    generator = torch.Generator().manual_seed(seed)
-    width = config.width
-    spreads = {
-        "embedding.patch": (3 * config.patch_size**2) ** -0.5,
-        "embedding.class_token": width**-0.5,
-        "embedding.position": width**-0.5,
-        "query": width**-0.5,
-        "key": width**-0.5,
-        "value": width**-0.5,
-        "out": width**-0.5 * (2 * config.layers) ** -0.5,
-        "fc1": (2 * width) ** -0.5,
-        "fc2": width**-0.5 * (2 * config.layers) ** -0.5,
-        "projection": width**-0.5,
-    }
-    weights = {}
-    for name, expected in image_tensors(config, embed_dim).items():
-        layer = name.removesuffix(".weight").removesuffix(".bias")
-        spread = spreads.get(layer, spreads.get(layer.rpartition(".")[2]))
-        if name.endswith(".bias"):
-            weights[name] = torch.zeros(expected.shape)
-        elif spread is None:  # the gain of a norm
-            weights[name] = torch.ones(expected.shape)
-        else:
-            weights[name] = spread * torch.randn(expected.shape, generator=generator)
-    return weights

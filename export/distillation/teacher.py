@@ -1,8 +1,10 @@
-"""The teacher looks once: its embeddings of every view of every picture and of every caption, kept in shards."""
+"""The teacher looks once: its embeddings of every view of every picture and of every text, kept in shards."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,8 +41,9 @@ class Lessons:
 
     ``rows`` (M,) int64 are the pictures that could be read, ``unreadable`` has a line for each other one. For each of
     the M: ``views`` (M, V, parameters) float32 and ``images`` (M, V, D) float16, the teacher's embeddings of them;
-    ``captions`` are indices into ``texts`` (C, D) float16, its embeddings of the distinct captions, None without any.
-    Embeddings are L2-normalised; float16 moves a cosine by less than 0.001.
+    ``captions`` are indices into ``texts`` (C, D) float16, its embeddings of the distinct texts, which are in
+    ``wordings``. Without captions, texts are prompts that belong to no picture, and without these None. Embeddings are
+    L2-normalised; float16 moves a cosine by less than 0.001.
     """
 
     rows: npt.NDArray[np.int64]
@@ -49,6 +52,7 @@ class Lessons:
     images: npt.NDArray[np.float16]
     captions: tuple[npt.NDArray[np.int64], ...] | None = None
     texts: npt.NDArray[np.float16] | None = None
+    wordings: tuple[str, ...] = ()
 
 
 def teacher_facts(teacher: Checkpoint, data_sha256: str, augmentation: Augmentation, views: int) -> dict[str, Any]:
@@ -64,9 +68,16 @@ def teacher_facts(teacher: Checkpoint, data_sha256: str, augmentation: Augmentat
 
 
 def ask_teacher(
-    teacher: Checkpoint, pictures: Pictures, augmentation: Augmentation, views: int, cache: Cache, captions: bool
+    teacher: Checkpoint,
+    pictures: Pictures,
+    augmentation: Augmentation,
+    views: int,
+    cache: Cache,
+    captions: bool,
+    prompts: Sequence[str] = (),
 ) -> Lessons:
-    """Embed ``views`` views of each picture and, if asked for, all captions; what ``cache`` has is not computed again.
+    """Embed ``views`` views of each picture and, if asked for, all captions, or else the distinct ``prompts``; what
+    ``cache`` has is not computed again.
 
     Of several processes each makes a share of the shards, and in the end all have the same lessons. Warns of pictures
     that cannot be read, names and counts them; raises ImageError if none can.
@@ -92,10 +103,10 @@ def ask_teacher(
         np.concatenate([shard.tensors["views"] for shard in shards]),
         np.concatenate([shard.tensors["images"] for shard in shards]),
     )
-    if not captions:
-        return lessons
-    assert pictures.captions is not None
-    return _with_texts(lessons, SourceTexts(teacher), pictures.captions, cache)
+    if captions:
+        assert pictures.captions is not None
+        return _with_captions(lessons, SourceTexts(teacher), pictures.captions, cache)
+    return _with_prompts(lessons, SourceTexts(teacher), tuple(prompts), cache) if prompts else lessons
 
 
 def _shards(shard: Callable[[int], Shard], count: int, text: str) -> list[Shard]:
@@ -145,29 +156,40 @@ def _picture_shard(
     )
 
 
-def _with_texts(lessons: Lessons, source: SourceTexts, captions: Sequence[tuple[str, ...]], cache: Cache) -> Lessons:
+def _with_captions(lessons: Lessons, source: SourceTexts, captions: Sequence[tuple[str, ...]], cache: Cache) -> Lessons:
     """The same with the embeddings of the captions of all readable pictures."""
     chosen = [captions[row] for row in lessons.rows]
     places: dict[str, int] = {}
     for texts in chosen:
         for text in texts:
             places.setdefault(text, len(places))
-    distinct = list(places)
-    source.tower.to(join_processes().device)
-
-    def embed(texts: Sequence[str]) -> Shard:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TruncatedTextWarning)  # captions of the web are long; their start counts
-            return Shard({"texts": source.encode(texts).astype(np.float16)})
-
-    def read(number: int) -> Shard:
-        start = number * SHARD_TEXTS
-        shapes = {"texts": (None, lessons.images.shape[2])}
-        return cache.shard(f"texts-{number:05d}", partial(embed, distinct[start : start + SHARD_TEXTS]), shapes)
-
-    shards = _shards(read, -(-len(distinct) // SHARD_TEXTS), "the teacher reads")
     return dataclasses.replace(
         lessons,
         captions=tuple(np.array([places[text] for text in texts], np.int64) for texts in chosen),
-        texts=np.concatenate([shard.tensors["texts"] for shard in shards]),
+        texts=_read(source, tuple(places), cache, "texts"),
+        wordings=tuple(places),
     )
+
+
+def _with_prompts(lessons: Lessons, source: SourceTexts, prompts: tuple[str, ...], cache: Cache) -> Lessons:
+    """The same with the embeddings of texts that the cache's facts say nothing of: their shards' names do."""
+    key = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
+    return dataclasses.replace(lessons, texts=_read(source, prompts, cache, f"prompts-{key[:16]}"), wordings=prompts)
+
+
+def _read(source: SourceTexts, texts: Sequence[str], cache: Cache, name: str) -> npt.NDArray[np.float16]:
+    """The teacher's embeddings of some texts, from shards that begin with ``name``."""
+    source.tower.to(join_processes().device)
+
+    def embed(part: Sequence[str]) -> Shard:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncatedTextWarning)  # captions of the web are long; their start counts
+            return Shard({"texts": source.encode(part).astype(np.float16)})
+
+    def read(number: int) -> Shard:
+        start = number * SHARD_TEXTS
+        shapes = {"texts": (None, source.checkpoint.embed_dim)}
+        return cache.shard(f"{name}-{number:05d}", partial(embed, texts[start : start + SHARD_TEXTS]), shapes)
+
+    shards = _shards(read, -(-len(texts) // SHARD_TEXTS), "the teacher reads")
+    return np.concatenate([shard.tensors["texts"] for shard in shards])

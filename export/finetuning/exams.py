@@ -16,7 +16,7 @@ from clipedge.export.finetuning.towers import Towers
 from clipedge.export.material import truth_of
 from clipedge.export.towers import build_image_tower
 from clipedge.export.training.data import check_captions, default_templates
-from clipedge.export.training.scores import Score, embed_all, read_pixels, score_embeddings
+from clipedge.export.training.scores import Score, embed_all, ensembles, read_pixels, score_embeddings
 from clipedge.text import Tokenizer, TruncatedTextWarning, fill_template
 
 __all__ = ["Exam", "examine", "prepare_exam", "top1"]
@@ -91,9 +91,8 @@ def examine(towers: Towers, exam: Exam) -> Score:
     """The share of right answers, and the pictures' mean cosine to what they were before."""
     answers, wordings, _ = exam.tokens.shape
     texts = embed_all(towers.text, exam.tokens.reshape(answers * wordings, -1))
-    means = texts.reshape(answers, wordings, -1).mean(axis=1)
-    labels = means / np.linalg.norm(means, axis=1, keepdims=True)
-    return score_embeddings(embed_all(towers.image, exam.pixels), exam.before, labels, exam.truth)
+    images = embed_all(towers.image, exam.pixels)
+    return score_embeddings(images, exam.before, ensembles(texts, answers), exam.truth)
 
 
 def top1(score: Score) -> float:

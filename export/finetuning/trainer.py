@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from clipedge.export.finetuning.objectives import class_contrast_with_terms, inf
 from clipedge.export.finetuning.recipe import Recipe
 from clipedge.export.finetuning.towers import Towers
 from clipedge.export.training.contrast import Embeddings
+from clipedge.export.training.determinism import deterministic
 from clipedge.export.training.gradients import embedding_gradients
 from clipedge.export.training.learner import Learner
 from clipedge.export.training.loop import run_steps
@@ -60,7 +59,7 @@ def train(work: Work, state_path: Path, run: str) -> Trained:
     parameters, averages = towers.trained(), average.trained()
     average.requires_grad_(False)
     learner = Learner(parameters, averages, recipe, gradient_scaler("no", torch.device("cpu")))
-    with _deterministic():
+    with deterministic():
         run_steps(
             learner, lambda step: _gradients(towers, work, step), lambda: examine(average, work.exam), state_path, run
         )
@@ -69,17 +68,6 @@ def train(work: Work, state_path: Path, run: str) -> Trained:
             weight.copy_(learner.best[name])
     count = sum(weight.numel() for weight in parameters.values())
     return Trained(average.weights(), count, learner.progress)
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """Gradients of token embeddings are summed in threads, in any order unless told otherwise."""
-    earlier = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(earlier)
 
 
 def _gradients(towers: Towers, work: Work, step: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from clipedge.drawing.plots import COLOURS, Axis, Series, line_chart
@@ -15,11 +16,11 @@ POINTS = 200  # of the loss's line, each the mean of its share of the steps
 TICKS = 4
 
 
-def write_curves(folder: Path, progress: Progress, names: tuple[str, str, str], other: float | None) -> None:
+def write_curves(folder: Path, progress: Progress, names: Sequence[str], other: float | None) -> None:
     """Write ``loss.svg``, the loss of every step, and ``validation.svg``.
 
     ``names`` are those of the share of right answers, of the ``other`` model's share, which is drawn beside it (both
-    are left out where there is none), and of the cosine to that model.
+    are left out where there is none), and of the cosines to that model, of pictures and, where they have any, of texts.
     """
     _write_loss(folder, progress)
     steps = float(progress.step)
@@ -28,6 +29,8 @@ def write_curves(folder: Path, progress: Progress, names: tuple[str, str, str], 
         right = [(float(s.step), s.score.accuracy) for s in progress.scores if s.score.accuracy is not None]
         beside = Series(names[1], [(0.0, other), (steps, other)], COLOURS[2], dashed=True)
         lines = [Series(names[0], right, COLOURS[0]), beside, *lines]
+    if texts := [(float(s.step), s.score.text_cosine) for s in progress.scores if s.score.text_cosine is not None]:
+        lines.append(Series(names[3], texts, COLOURS[3]))
     write_chart(folder / "validation.svg", lines, axis("step", 0, steps), axis("share", 0.0, 1.0))
 
 

@@ -46,6 +46,8 @@ def followed(folder: Path | None, recipe: TrainingRecipe, done: int) -> Iterator
             writer.add_scalar("validation/cosine", score.cosine, step)
             if score.accuracy is not None:
                 writer.add_scalar("validation/top-1", score.accuracy, step)
+            if score.text_cosine is not None:
+                writer.add_scalar("validation/cosine of texts", score.text_cosine, step)
         if progress.ended or step % recipe.save_every == 0:  # a state is saved: these steps are not done again
             writer.flush()
 

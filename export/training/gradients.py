@@ -14,13 +14,15 @@ makes of the P partial sums S_p their mean, (S_1 + ... + S_P) / P, where the sum
 its rows of dL/dE by P. What L depends on besides the embeddings, the logit scale, has its whole gradient in every
 process already, and is not averaged.
 
+Towers of two kinds, for pictures and for texts, have embeddings and sums of their own: the same is done for each.
+
 An all-gather that lets gradients through gives the same: each embedding then gets the gradients of P equal losses, P
 times dL/dE, before the mean is taken. Those gradients would have to be sent, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -28,7 +30,7 @@ from accelerate import Accelerator
 
 from clipedge.export.training.precision import Precision, autocast
 
-__all__ = ["embedding_gradients"]
+__all__ = ["embedding_gradients", "joint_gradients"]
 
 
 def embedding_gradients(
@@ -41,34 +43,51 @@ def embedding_gradients(
     precision: Precision = "no",
     scaler: torch.amp.GradScaler | None = None,
 ) -> float:
-    """Add the loss's gradients to the tower's parameters; returns the loss.
+    """``joint_gradients`` of one tower."""
+    sides = [(tower, pixels)]
+    return joint_gradients(sides, loss_of, parts, accelerator=accelerator, precision=precision, scaler=scaler)
 
-    ``loss_of`` takes the embeddings (N, D) of all processes' pixels, those of the first process first, and gives the
-    same in each process. ``pixels`` (N / P, H, W, 3) are this one's, as many as every other's. In several ``parts``
-    they are embedded without gradients first and then again part by part: memory is that of a part, for one more
-    forward pass. ``tower`` is what ``accelerator`` prepared; without one this process is alone. ``scaler`` multiplies
-    the gradients.
+
+def joint_gradients(
+    sides: Sequence[tuple[torch.nn.Module, torch.Tensor]],
+    loss_of: Callable[..., torch.Tensor],
+    parts: int,
+    *,
+    accelerator: Accelerator | None = None,
+    precision: Precision = "no",
+    scaler: torch.amp.GradScaler | None = None,
+) -> float:
+    """Add the loss's gradients to the parameters of towers, each with its inputs; returns the loss.
+
+    ``loss_of`` takes each tower's embeddings (N, D) of all processes' inputs, those of the first process first, and
+    gives the same in each process. Inputs (N / P, ...), such as pixels (N / P, H, W, 3), are this one's, as many as
+    every other's. In several ``parts`` they are embedded without gradients first and then again part by part: memory is
+    that of a part, for one more forward pass. Towers are what ``accelerator`` prepared; without one this process is
+    alone. ``scaler`` multiplies the gradients.
     """
 
-    def embed(piece: torch.Tensor) -> torch.Tensor:
-        with autocast(precision, pixels.device):
+    def embed(tower: torch.nn.Module, piece: torch.Tensor) -> torch.Tensor:
+        with autocast(precision, piece.device):
             embeds: torch.Tensor = tower(piece)
         return embeds.to(torch.promote_types(embeds.dtype, torch.float32))
 
-    pieces = pixels.tensor_split(parts)
     with torch.set_grad_enabled(parts == 1):
-        own = torch.cat([embed(piece) for piece in pieces])
+        own = [torch.cat([embed(tower, piece) for piece in inputs.tensor_split(parts)]) for tower, inputs in sides]
     count, index = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
-    everyones = (accelerator.gather(own.detach()) if accelerator else own.detach()).requires_grad_()
-    loss = loss_of(everyones)
+    everyones = [
+        (accelerator.gather(embeds.detach()) if accelerator else embeds.detach()).requires_grad_() for embeds in own
+    ]
+    loss = loss_of(*everyones)
     (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
-    assert everyones.grad is not None
-    gradients = count * everyones.grad[index * len(pixels) : (index + 1) * len(pixels)]
-    if parts == 1:
-        own.backward(gradients)  # type: ignore[no-untyped-call]
-        return loss.item()
-    for number, (piece, gradient) in enumerate(zip(pieces, gradients.tensor_split(parts), strict=True), start=1):
-        # The processes exchange their sums once, after the last part.
-        with accelerator.no_sync(tower) if accelerator and number < parts else nullcontext():
-            embed(piece).backward(gradient)  # type: ignore[no-untyped-call]
+    for (tower, inputs), embeds, everyone in zip(sides, own, everyones, strict=True):
+        assert everyone.grad is not None
+        gradients = count * everyone.grad[index * len(inputs) : (index + 1) * len(inputs)]
+        if parts == 1:
+            embeds.backward(gradients)  # type: ignore[no-untyped-call]
+            continue
+        pieces = zip(inputs.tensor_split(parts), gradients.tensor_split(parts), strict=True)
+        for number, (piece, gradient) in enumerate(pieces, start=1):
+            # The processes exchange their sums once, after the last part.
+            with accelerator.no_sync(tower) if accelerator and number < parts else nullcontext():
+                embed(tower, piece).backward(gradient)  # type: ignore[no-untyped-call]
     return loss.item()

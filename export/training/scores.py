@@ -14,7 +14,7 @@ from clipedge.export.proof import embed, source_encoder
 from clipedge.export.training.data import warn_of_unreadable
 from clipedge.manifest import Preprocessing
 
-__all__ = ["Score", "embed_all", "read_pixels", "score_embeddings"]
+__all__ = ["Score", "embed_all", "ensembles", "read_pixels", "score_embeddings"]
 
 BATCH = 64
 Floats = npt.NDArray[np.float32]
@@ -22,15 +22,17 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Score:
-    """``accuracy`` is the zero-shot top-1 as a share, None without classes; ``cosine`` the mean to the other model."""
+    """``accuracy`` is the zero-shot top-1 as a share, None without classes; ``cosine`` the pictures' mean to the other
+    model, ``text_cosine`` the texts', None where these are not compared."""
 
     accuracy: float | None
     cosine: float
+    text_cosine: float | None = None
 
     @property
     def rank(self) -> tuple[float, float]:
-        """What decides which weights are best: accuracy where it is known, of equal ones the cosine."""
-        return 0.0 if self.accuracy is None else self.accuracy, self.cosine
+        """What decides which weights are best: accuracy where it is known, of equal ones the cosines."""
+        return 0.0 if self.accuracy is None else self.accuracy, self.cosine + (self.text_cosine or 0.0)
 
 
 def read_pixels(
@@ -50,6 +52,12 @@ def read_pixels(
 def embed_all(tower: torch.nn.Module, inputs: npt.NDArray[Any]) -> Floats:
     """A tower's embeddings (N, D) of N inputs, in batches."""
     return embed(source_encoder(tower), np.array_split(inputs, -(-len(inputs) // BATCH)))
+
+
+def ensembles(texts: Floats, answers: int) -> Floats:
+    """(answers, D): of each answer the normalised mean of its wordings, which follow each other in ``texts``."""
+    means = texts.reshape(answers, -1, texts.shape[1]).mean(axis=1)
+    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))
 
 
 def score_embeddings(

@@ -86,10 +86,11 @@ def load_state(path: Path, like: dict[str, torch.Tensor], run: str) -> State | N
 
 def _progress(values: dict[str, Any]) -> Progress:
     def scored(entry: dict[str, Any]) -> Scored:
-        accuracy = entry["score"]["accuracy"]
-        return Scored(
-            int(entry["step"]), Score(None if accuracy is None else float(accuracy), float(entry["score"]["cosine"]))
+        score = entry["score"]
+        accuracy, texts = (
+            None if part is None else float(part) for part in (score["accuracy"], score.get("text_cosine"))
         )
+        return Scored(int(entry["step"]), Score(accuracy, float(score["cosine"]), texts))
 
     best = values["best"]
     progress = Progress(

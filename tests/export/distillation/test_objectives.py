@@ -101,19 +101,42 @@ def test_affinity_and_relational_gradients_are_equal() -> None:
 
 
 @pytest.mark.parametrize("name", ["cosine", "mse", "relational", "affinity", "interactive", "infonce"])
-def test_gradients_of_embeddings_and_temperature(name: str) -> None:
+@pytest.mark.parametrize("is_own", [False, True], ids=["teachers-texts", "own-texts"])
+def test_gradients_of_embeddings_and_temperature(name: str, is_own: bool) -> None:
     weights = Weights(**{name: 1.5})
 
     def loss(images: torch.Tensor, texts: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
         student, teacher = Embeddings(images, texts), Embeddings(t("teacher_images"), t("teacher_texts"))
+        own = (texts, t("teacher_texts")) if is_own else None
         (found,) = distillation_losses(
-            student, teacher, log_scale.exp(), TEACHER_SCALE, weights, torch.from_numpy(SAME)
+            student, teacher, log_scale.exp(), TEACHER_SCALE, weights, torch.from_numpy(SAME), own
         ).values()
         return found
 
     log_scale = torch.tensor(math.log(SCALE), dtype=torch.float64, requires_grad=True)
     inputs = (t("images").clone().requires_grad_(), t("texts").clone().requires_grad_(), log_scale)
     assert torch.autograd.gradcheck(loss, inputs)
+    if is_own:  # each of the losses teaches a text tower
+        (gradient,) = torch.autograd.grad(loss(*inputs), inputs[1])
+        assert gradient.abs().max() > 1e-3
+
+
+def test_own_texts_add_what_is_within_them_and_nothing_else() -> None:
+    pairs = (SIDES["images"], SIDES["teacher_images"]), (SIDES["texts"], SIDES["teacher_texts"])
+    itself = np.eye(N, dtype=bool)
+    mse = [sum((x - y) ** 2 for a, b in zip(*pair, strict=True) for x, y in zip(a, b, strict=True)) for pair in pairs]
+    relational = [reference_divergence((ours, ours), (theirs, theirs), itself, False) for ours, theirs in pairs]
+    across = dict.fromkeys(("affinity", "interactive", "infonce"), 1.0)
+    student, teacher = Embeddings(t("images"), t("texts")), Embeddings(t("teacher_images"), t("teacher_texts"))
+    given = (student, teacher, torch.tensor(SCALE), TEACHER_SCALE, Weights(cosine=2, mse=3, relational=4, **across))
+    without = distillation_losses(*given)
+    with_texts = distillation_losses(*given, own_texts=(t("texts"), t("teacher_texts")))
+    expected = {"cosine": [total / (2 * N) for total in mse], "mse": [total / (N * D) for total in mse]}
+    expected["relational"] = relational
+    for (name, parts), weight in zip(expected.items(), (2, 3, 4), strict=True):
+        assert float(without[name]) == pytest.approx(weight * parts[0], abs=1e-12)
+        assert float(with_texts[name]) == pytest.approx(weight * sum(parts), abs=1e-12)
+    assert all(float(with_texts[name]) == float(without[name]) for name in across)
 
 
 def test_losses_are_weighted_and_those_without_weight_left_out() -> None:

@@ -31,9 +31,9 @@ from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
 from clipedge.export.distillation import teacher
 from clipedge.export.distillation.spec import parse_spec
 from clipedge.export.distillation.students import make_student
-from clipedge.export.towers import build_image_tower
+from clipedge.export.towers import build_image_tower, build_text_tower
 from clipedge.export.training.contrast import infonce
-from clipedge.export.training.gradients import embedding_gradients
+from clipedge.export.training.gradients import joint_gradients
 from clipedge.export.training.processes import join_processes
 
 STUDENT = "vit:layers=1,width=32,heads=2,patch=16"
@@ -86,24 +86,27 @@ def command(pairs: Path, exam: Path, output: Path, *options: str) -> list[str]:
 
 
 def gradients(folder: Path, count: int) -> int:
-    """Every process' gradients of a contrastive loss in float64, for each number of parts."""
+    """Every process' gradients of a contrastive loss between two towers in float64, for each number of parts."""
     accelerator = join_processes()
     student = make_student(load_checkpoint(DEMO_CHECKPOINT), parse_spec(STUDENT), 0, [])
-    tower = build_image_tower(student).double().requires_grad_(True)
-    shared = accelerator.prepare_model(tower)
+    towers = torch.nn.ModuleList([build_image_tower(student), build_text_tower(student)]).double().requires_grad_(True)
+    shared = [accelerator.prepare_model(tower) for tower in towers]
     generator = np.random.default_rng(0)
     pixels = torch.from_numpy(generator.integers(0, 255, (ROWS, 64, 64, 3), np.uint8))
-    texts = torch.nn.functional.normalize(torch.from_numpy(generator.standard_normal((ROWS, 128))), dim=-1)
+    tokens = torch.from_numpy(generator.integers(0, 682, (ROWS, 32)))
     log_scale = torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
-    own = pixels.tensor_split(count)[accelerator.process_index]
+    own = [inputs.tensor_split(count)[accelerator.process_index] for inputs in (pixels, tokens)]
     for parts in PARTS:
-        tower.zero_grad()
+        towers.zero_grad()
         log_scale.grad = None
-        loss = embedding_gradients(
-            shared, own, lambda images: infonce(images, texts, log_scale.exp()), parts, accelerator=accelerator
+        loss = joint_gradients(
+            list(zip(shared, own, strict=True)),
+            lambda images, texts: infonce(images, texts, log_scale.exp()),
+            parts,
+            accelerator=accelerator,
         )
         assert log_scale.grad is not None
-        found = {name: weight.grad for name, weight in tower.named_parameters() if weight.grad is not None}
+        found = {name: weight.grad for name, weight in towers.named_parameters() if weight.grad is not None}
         found |= {"loss": torch.tensor(loss, dtype=torch.float64), "log_scale": log_scale.grad}
         save_file(found, folder / f"gradients.{count}.{parts}.{accelerator.process_index}.safetensors")
     return 0
@@ -134,10 +137,13 @@ def compare(folder: Path, pairs: Path, exam: Path) -> dict[str, list[int]]:
         )
     still = ("--learning-rate", "1e-30", "--patience", "1", "--validate-every", "2")  # nothing gets better
     options = ("--mixed-precision", "bf16", "--augment", "corruption,adversarial", "--tensorboard")
+    texts = ("--text-student", "text:layers=1,width=32,heads=2")
     jobs = {
-        "stopped": (2, command(pairs, exam, folder / "stopped", *still, *options)),
+        "stopped": (2, command(pairs, exam, folder / "stopped", *still, *options, *texts)),
         "one": (1, command(pairs, exam, folder / "one")),
         "two": (2, command(pairs, exam, folder / "two", "--accumulate", "3")),
+        "one-text": (1, command(pairs, exam, folder / "one-text", *texts)),
+        "two-text": (2, command(pairs, exam, folder / "two-text", *texts, "--accumulate", "3")),
         "nowhere": (2, command(folder / "nowhere", exam, folder / "none")),
         "odd": (2, command(pairs, exam, folder / "none", "--batch-size", "13")),
     }

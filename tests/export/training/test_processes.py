@@ -72,14 +72,16 @@ def test_the_gradients_of_several_processes_are_those_of_one(
             torch.testing.assert_close(found[name], gradient, atol=1e-12, rtol=1e-9, msg=name)
 
 
-def test_two_processes_train_as_one(compared: tuple[Path, Codes]) -> None:
+@pytest.mark.parametrize("towers", ["", "-text"], ids=["image-tower", "both-towers"])
+def test_two_processes_train_as_one(towers: str, compared: tuple[Path, Codes]) -> None:
     folder, codes = compared
-    assert codes["one"] == [0] and codes["two"] == [0, 0], (folder / "two.1.err").read_text()
-    one, two = losses(folder / "one"), losses(folder / "two")
+    first, second = f"one{towers}", f"two{towers}"
+    assert codes[first] == [0] and codes[second] == [0, 0], (folder / f"{second}.1.err").read_text()
+    one, two = losses(folder / first), losses(folder / second)
     assert len(one) == len(two) == 20 and one[-1] < one[0] - 1
     np.testing.assert_allclose(two, one, atol=1e-4, rtol=0)
-    assert distance(folder / "one", folder / "two") < 1e-3
-    ours, theirs = run_of(folder / "one"), run_of(folder / "two")
+    assert distance(folder / first, folder / second) < 1e-3
+    ours, theirs = run_of(folder / first), run_of(folder / second)
     assert theirs["settings"]["recipe"]["accumulate"] == 3
     assert theirs["result"]["best"]["score"]["cosine"] == pytest.approx(
         ours["result"]["best"]["score"]["cosine"], abs=1e-4

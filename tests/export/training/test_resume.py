@@ -12,11 +12,12 @@ import pytest
 SCRIPT = Path(__file__).parent / "killed_runs.py"
 SETTINGS = ["--steps", "24", "--batch-size", "8", "--validate-every", "6", "--save-every", "3"]
 DISTILL = ["distill", "--student", "inherit:layers=1,width=32,heads=2", "--views", "1", "--data", "{pairs}"]
+BOTH_TOWERS = [*DISTILL, "--text-student", "inherit:layers=1,mlp=64"]
 FINETUNE = ["finetune", "--learning-rate", "0.001", "--data", "{exam}"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", [DISTILL, FINETUNE], ids=["distill", "finetune"])
+@pytest.mark.parametrize("verb", [DISTILL, BOTH_TOWERS, FINETUNE], ids=["distill", "both-towers", "finetune"])
 def test_a_killed_run_ends_with_the_same_bits(verb: list[str], pairs: Path, exam: Path, tmp_path: Path) -> None:
     options = [option.format(pairs=pairs, exam=exam) for option in (*verb, "--validation", "{exam}")]
     command = [sys.executable, str(SCRIPT), str(tmp_path), "11", *options, *SETTINGS]
