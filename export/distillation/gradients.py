@@ -16,6 +16,9 @@ process already, and is not averaged.
 
 An all-gather that lets gradients through gives the same: each embedding then gets the gradients of P equal losses, P
 times dL/dE, before the mean is taken. Those gradients would have to be sent, too.
+
+With BatchNorms an embedding depends on all pictures of its part. The sum is then one over parts, each with the
+derivative of all its embeddings, and as exact.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from contextlib import nullcontext
 import torch
 from accelerate import Accelerator
 
+from clipedge.export.distillation.batch_norms import keep_statistics
 from clipedge.export.distillation.precision import Precision, autocast
 
 __all__ = ["embedding_gradients"]
@@ -56,7 +60,7 @@ def embedding_gradients(
         return embeds.to(torch.promote_types(embeds.dtype, torch.float32))
 
     pieces = pixels.tensor_split(parts)
-    with torch.set_grad_enabled(parts == 1):
+    with torch.set_grad_enabled(parts == 1), nullcontext() if parts == 1 else keep_statistics(tower):
         own = torch.cat([embed(piece) for piece in pieces])
     count, index = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
     everyones = (accelerator.gather(own.detach()) if accelerator else own.detach()).requires_grad_()

@@ -25,6 +25,7 @@ from clipedge.export.distillation.data import (
     training_pictures,
 )
 from clipedge.export.distillation.events import require_tensorboard
+from clipedge.export.distillation.exportable import as_exported, check_student
 from clipedge.export.distillation.folder import write_student
 from clipedge.export.distillation.objectives import IMAGES, PAIRS, Weights
 from clipedge.export.distillation.processes import by_first, first_then_others, join_processes, only_first_warns
@@ -83,7 +84,7 @@ def distill(
     writes, and all have to see the same files. A training that was killed goes on where its last state was saved when
     it is called again with the same settings, and ends with the same bits (one process on the CPU). Raises UsageError,
     before anything is trained, for data that is missing, empty, without captions where the losses need them, or too
-    little; CheckpointError for a teacher that cannot be one.
+    little, and for a student that export would refuse; CheckpointError for a teacher that cannot be one.
     """
     recipe = Recipe() if recipe is None else recipe
     processes = join_processes(recipe.mixed_precision)
@@ -97,6 +98,8 @@ def distill(
     check_output(folder)
     checkpoint = _open_teacher(teacher, arch, tokenizer, revision)
     student_config(checkpoint, spec)
+    together = recipe.batch_size // processes.num_processes // recipe.accumulate
+    by_first(lambda: check_student(checkpoint, spec, together))
     kept = folder / TRAINING_NAME / TEACHER_NAME if cache is None else Path(cache)
     size = checkpoint.preprocessing.height
     pictures, held_out = first_then_others(
@@ -221,14 +224,15 @@ def _pixels(teacher: Checkpoint, pictures: Pictures, lessons: Lessons) -> Iterat
 def _write(folder: Path, spec: StudentSpec, work: Work, trained: Trained) -> Distilled:
     """Write the student, its curves and the result."""
     student = with_image_tower(work.teacher, student_config(work.teacher, spec), trained.weights)
+    exported = as_exported(student)
     assert trained.progress.best is not None
     lessons, exam = work.lessons, work.validation
     found = Distilled(
         teacher=work.teacher.pinned_name,
         student=spec.text,
-        space_id=student.space_id,
+        space_id=exported.space_id,
         teacher_tower=model_facts(work.teacher).image,
-        student_tower=model_facts(student).image,
+        student_tower=model_facts(exported).image,
         pictures=len(lessons.rows),
         captions=0 if lessons.texts is None else len(lessons.texts),
         validation_pictures=len(exam.pixels),

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from clipedge.calibration.data import Pictures
 from clipedge.errors import ClipEdgeError
 from clipedge.export.checkpoints import Checkpoint
+from clipedge.export.distillation.batch_norms import average_statistics, keep_statistics, kept_buffers
 from clipedge.export.distillation.batches import student_views, teacher_side
 from clipedge.export.distillation.events import followed
 from clipedge.export.distillation.gradients import embedding_gradients
@@ -30,7 +31,7 @@ from clipedge.export.distillation.precision import gradient_scaler
 from clipedge.export.distillation.processes import by_first, join_processes
 from clipedge.export.distillation.recipe import Recipe, batch_rows, ema_decay, learning_rate
 from clipedge.export.distillation.state import Progress, Scored, State, load_state, save_state
-from clipedge.export.distillation.student_tower import student_tower
+from clipedge.export.distillation.student_tower import student_tower, undecayed, weights_of
 from clipedge.export.distillation.teacher import Lessons
 from clipedge.export.distillation.validation import Validation, validate
 
@@ -113,15 +114,19 @@ class _Learner:
         self.work, self.accelerator = work, accelerator
         device = accelerator.device
         self.tower = student_tower(replace(student, image_weights=own)).requires_grad_(True).to(device)
-        self.average = copy.deepcopy(self.tower).requires_grad_(False)
+        self.average = copy.deepcopy(self.tower).requires_grad_(False).eval()
         self.log_scale = torch.nn.Parameter(torch.tensor(math.log(student.logit_scale), device=device))
         self.average_log_scale = self.log_scale.detach().clone()
         self.progress = Progress()
         self.best = self._averages()
         self.parameters: dict[str, torch.Tensor] = {**dict(self.tower.named_parameters()), LOG_SCALE: self.log_scale}
-        self.optimizer = adamw(self.parameters, work.recipe.learning_rate, work.recipe.weight_decay)
-        self.scaler = gradient_scaler(work.recipe.mixed_precision, device)
+        self.learned = {**self.parameters, **kept_buffers(self.tower)}
+        recipe = work.recipe
+        self.optimizer = adamw(self.parameters, recipe.learning_rate, recipe.weight_decay, undecayed(self.tower))
+        self.scaler = gradient_scaler(recipe.mixed_precision, device)
         self.shared = accelerator.prepare_model(self.tower)  # the tower, or what averages its gradients over processes
+        if accelerator.num_processes > 1:
+            self.shared.broadcast_buffers = False  # all processes' statistics are averaged, not the first's taken
 
     def step(self, step: int) -> float:
         """One update of the weights; returns the loss before it."""
@@ -154,6 +159,7 @@ class _Learner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         clamp_log_scale(self.log_scale)
+        average_statistics(self.tower, self.accelerator)
         self._average(ema_decay(step, recipe))
         return loss
 
@@ -169,7 +175,8 @@ class _Learner:
         teacher = Embeddings(images.to(device), None if texts is None else texts.to(device))
         if recipe.adversarial:
             targets = teacher.images.tensor_split(parts)[self.accelerator.process_index]
-            pixels = adversarial(self.tower, pixels, targets, recipe.adversarial, recipe.accumulate)
+            with keep_statistics(self.tower):
+                pixels = adversarial(self.tower, pixels, targets, recipe.adversarial, recipe.accumulate)
         return pixels, teacher, None if same is None else same.to(device)
 
     def validate(self) -> None:
@@ -182,7 +189,7 @@ class _Learner:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that has to be kept, by name."""
-        tensors: dict[str, torch.Tensor] = {f"weights.{name}": weight for name, weight in self.parameters.items()}
+        tensors: dict[str, torch.Tensor] = {f"weights.{name}": weight for name, weight in self.learned.items()}
         tensors |= {f"average.{name}": weight for name, weight in self._averages().items()}
         tensors |= {f"best.{name}": weight for name, weight in self.best.items()}
         for name, weight in self.parameters.items():
@@ -194,8 +201,9 @@ class _Learner:
         """Go back to what ``tensors`` gave."""
         tensors = state.tensors
         with torch.no_grad():
-            for name, weight in self.parameters.items():
+            for name, weight in self.learned.items():
                 weight.copy_(tensors[f"weights.{name}"])
+            for name, weight in self.parameters.items():
                 if state.progress.step:
                     self.optimizer.state[weight] = {
                         # AdamW counts its steps on the CPU, wherever the weights are.
@@ -209,16 +217,23 @@ class _Learner:
         self.progress = state.progress
 
     def result(self) -> Trained:
-        weights = {name: weight.cpu() for name, weight in self.best.items()}
+        weights = weights_of({name: weight.cpu() for name, weight in self.best.items()})
         return Trained(weights, float(weights.pop(LOG_SCALE)), self.progress)
 
     def _average(self, decay: float) -> None:
         with torch.no_grad():
             for name, average in self._references().items():
-                average.lerp_(self.parameters[name], 1 - decay)
+                if average.is_floating_point():
+                    average.lerp_(self.learned[name], 1 - decay)
+                else:
+                    average.copy_(self.learned[name])
 
     def _references(self) -> dict[str, torch.Tensor]:
-        return {**dict(self.average.named_parameters()), LOG_SCALE: self.average_log_scale}
+        return {
+            **dict(self.average.named_parameters()),
+            **kept_buffers(self.average),
+            LOG_SCALE: self.average_log_scale,
+        }
 
     def _averages(self) -> dict[str, torch.Tensor]:
         return {name: weight.detach().clone() for name, weight in self._references().items()}
