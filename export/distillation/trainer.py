@@ -120,13 +120,13 @@ class _Learner:
         self.progress = Progress()
         self.best = self._averages()
         self.parameters: dict[str, torch.Tensor] = {**dict(self.tower.named_parameters()), LOG_SCALE: self.log_scale}
-        self.learned = {**self.parameters, **kept_buffers(self.tower)}
         recipe = work.recipe
         self.optimizer = adamw(self.parameters, recipe.learning_rate, recipe.weight_decay, undecayed(self.tower))
         self.scaler = gradient_scaler(recipe.mixed_precision, device)
         self.shared = accelerator.prepare_model(self.tower)  # the tower, or what averages its gradients over processes
         if accelerator.num_processes > 1:
             self.shared.broadcast_buffers = False  # all processes' statistics are averaged, not the first's taken
+        self.learned = {**self.parameters, **kept_buffers(self.tower)}  # now: moving a tower replaces its buffers
 
     def step(self, step: int) -> float:
         """One update of the weights; returns the loss before it."""
