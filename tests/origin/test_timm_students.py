@@ -72,7 +72,7 @@ def teacher_of(size: int, folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "size", "layers"), [("test_resnet", 64, "conv"), ("test_vit", BIG, "attn.qkv")], ids=["resnet", "vit"]
+    ("name", "size", "layers"), [("test_resnet", 64, "trunk.layer4.0.bn2"), ("test_vit", BIG, "attn.qkv")], ids=["resnet", "vit"]
 )
 def test_from_the_teacher_to_a_proven_bundle(
     name: str, size: int, layers: str, folder: Path, run_at_origin: RunAtOrigin, tmp_path: Path
@@ -101,7 +101,7 @@ def test_from_the_teacher_to_a_proven_bundle(
     assert found["student_tower"]["architecture"] == f"{name}, {size} pixels, built by open_clip"
     report = json.loads((student / "bundle" / "report.int8.x86.json").read_text())
     assert report["passed"] and not report["failures"]
-    assert any(layers in layer["name"] for layer in report["layers"])
+    assert any(layers in layer["layer"] for layer in report["layers"])
     clip = clipedge.load(student / "bundle", variant="fp32")
     assert clip.manifest.space_id == found["space_id"]
     np.save(tmp_path / "pixels.npy", pixels_of(size))
