@@ -36,11 +36,11 @@ from clipedge.evaluation.intervals import Difference, accuracy, in_percent, in_p
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
 from clipedge.export.describe import model_facts
 from clipedge.export.distillation import PAIRS, Recipe, Weights, distill
-from clipedge.export.distillation.curves import axis, write_chart
 from clipedge.export.distillation.spec import parse_spec
 from clipedge.export.distillation.students import make_student
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.towers import build_image_tower
+from clipedge.export.training.curves import axis, write_chart
 from clipedge.whole import write_whole
 
 SIZES = "layers=4,width=64,heads=4,mlp=128"

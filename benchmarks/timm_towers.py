@@ -31,9 +31,9 @@ from publish import publish
 
 from clipedge.errors import UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
-from clipedge.export.distillation.batch_norms import has_statistics
 from clipedge.export.distillation.exportable import check_student
 from clipedge.export.distillation.spec import parse_spec
+from clipedge.export.training.batch_norms import has_statistics
 
 SIZE, SECONDS = 224, 300
 NAMES = (

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from clipedge.bundle import replacing_folder
 from clipedge.errors import GateError, UsageError
-from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, ModelSource, load_checkpoint
+from clipedge.export.checkpoints import Checkpoint, load_checkpoint, named_source
 from clipedge.export.checkpoints.licenses import find_license
 from clipedge.export.choice import Choice
 from clipedge.export.dense import check_dense, prepare_dense, prove_dense
@@ -105,13 +105,7 @@ def export(
     if finish:
         check_finish(finish, wanted, quantizer, int8_attention)
     with replacing_folder(output) as folder:
-        source = ModelSource(
-            os.fspath(DEMO_CHECKPOINT if model is None else model),
-            arch,
-            None if tokenizer is None else os.fspath(tokenizer),
-            revision,
-        )
-        checkpoint = load_checkpoint(source)
+        checkpoint = load_checkpoint(named_source(model, arch, tokenizer, revision))
         _warn_of_restrictions(checkpoint)
         if dense:
             check_dense(checkpoint, layout)

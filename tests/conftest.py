@@ -1,13 +1,26 @@
-"""Bundles of the demonstration checkpoint, exported once in a test run by the code under test."""
+"""Bundles of the demonstration checkpoint, exported once in a test run by the code under test; torch's threads."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `clipedge export` has it; before anything imports torch
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """torch on one thread: those that wait for each other after every small step are slower than one, on a busy machine
+    ten times, and a sum's order is then known."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

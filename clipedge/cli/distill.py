@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
-from clipedge.cli import fail, print_json
-from clipedge.cli.options import add_label_options, add_model_options, labels_from
-from clipedge.errors import GateError, MissingDependencyError, UsageError
+from clipedge.cli import fail
+from clipedge.cli.options import add_label_options, add_model_options, workstation_packages
+from clipedge.cli.training import add_numbers, given, print_trained, shared_settings, training_numbers
+from clipedge.errors import GateError, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,19 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images, pairs (defaults for data without and with captions), or NAME=WEIGHT,... of cosine, mse, "
         "relational, affinity, interactive, infonce",
     )
-    numbers: tuple[tuple[str, type, str], ...] = (
-        ("--steps", int, "updates of the weights (default: 2000)"),
-        ("--batch-size", int, "pictures of an update (default: 128)"),
-        ("--accumulate", int, "into so many parts a batch is cut, to save memory (default: 1)"),
-        ("--learning-rate", float, "the highest of the schedule (default: 0.002)"),
-        ("--patience", int, "stop after so many validations in a row that brought nothing (default: never)"),
-        ("--validate-every", int, "steps between two validations (default: 250)"),
-        ("--save-every", int, "steps that a killed run loses at most (default: 100)"),
+    add_numbers(
+        parser,
+        *training_numbers("2000", "0.002", "weights, order and captions"),
         ("--views", int, "views of a picture that the teacher sees (default: 2)"),
-        ("--seed", int, "of weights, order and captions (default: 0)"),
     )
-    for name, kind, text in numbers:
-        parser.add_argument(name, type=kind, metavar="N", help=text)
     parser.add_argument(
         "--mixed-precision", metavar="P", help="no, fp16 or bf16: in what the student is computed (default: no)"
     )
@@ -69,16 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `clipedge export`
-    try:
+    with workstation_packages("distill"):
         from clipedge.export.distillation.pipeline import distill
-        from clipedge.export.distillation.processes import is_first, leave_processes
         from clipedge.export.distillation.result import result_lines
-    except ImportError as error:
-        raise MissingDependencyError(
-            f'distill needs the workstation packages ({error.name} is missing): pip install "clipedge[export]"'
-        ) from None
-    precisions: Any = arguments.export.split(",") if arguments.export else ()  # checked by the export itself
+        from clipedge.export.training.processes import is_first, leave_processes
     try:
         found = distill(
             arguments.teacher,
@@ -86,40 +72,22 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.data,
             arguments.output,
             recipe=_recipe(arguments),
-            validation=arguments.validation,
-            labels=labels_from(arguments.labels),
-            templates=arguments.template,
             cache=arguments.cache,
-            precision=precisions,
             tensorboard=arguments.tensorboard,
-            arch=arguments.arch,
-            tokenizer=arguments.tokenizer,
-            revision=arguments.revision,
+            **shared_settings(arguments),
         )
     except GateError as error:
         return fail(f"the student is in {arguments.output}, its export is below the gate: {error}", error.exit_code)
     first = is_first()
     leave_processes()
-    if not first:
-        return 0
-    if arguments.json:
-        print_json(found.to_dict())
-    else:
-        print("\n".join(result_lines(found)))
-        print(f"\n  student: {arguments.output}")
-        if found.bundle:
-            print(f"  bundle: {found.bundle}")
-    return 0
+    return print_trained(found, result_lines(found), arguments, "student") if first else 0
 
 
 def _recipe(arguments: argparse.Namespace) -> Any:
-    """The settings that were given, the others as the recipe has them."""
     from clipedge.export.distillation import Recipe
 
-    numbers = ("steps", "batch_size", "accumulate", "learning_rate", "patience", "validate_every", "save_every")
-    names = (*numbers, "views", "seed", "mixed_precision")
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    return Recipe(**given, **_augmentations(arguments.augment), weights=_weights(arguments.losses))
+    settings = given(arguments, "views", "mixed_precision")
+    return Recipe(**settings, **_augmentations(arguments.augment), weights=_weights(arguments.losses))
 
 
 def _augmentations(augment: str | None) -> dict[str, Any]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from clipedge.cli import fail, print_json
-from clipedge.cli.options import add_label_options, add_model_options, labels_from
-from clipedge.errors import GateError, MissingDependencyError
+from clipedge.cli.options import add_label_options, add_model_options, labels_from, workstation_packages
+from clipedge.errors import GateError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,16 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    # torch and the engine take turns in this process. Threads that spin while they wait for work, as torch's would,
-    # steal the cores from the other's: the export took a fifth longer with them, on a busy machine twice as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
+    with workstation_packages("export"):
         from clipedge.export.pipeline import export
         from clipedge.export.report import report_lines
-    except ImportError as error:
-        raise MissingDependencyError(
-            f'export needs the workstation packages ({error.name} is missing): pip install "clipedge[export]"'
-        ) from None
     try:
         report = export(
             arguments.model,

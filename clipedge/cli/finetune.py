@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
-from clipedge.cli import fail, print_json
-from clipedge.cli.options import add_label_options, add_model_options, labels_from
-from clipedge.errors import GateError, MissingDependencyError
+from clipedge.cli import fail
+from clipedge.cli.options import add_label_options, add_model_options, workstation_packages
+from clipedge.cli.training import add_numbers, given, print_trained, shared_settings, training_numbers
+from clipedge.errors import GateError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,71 +32,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pictures of what the model can do already, and should not forget; or: scenes",
     )
     parser.add_argument("--export", metavar="P[,P]", help="then export the model: int8, fp32, or both")
-    numbers: tuple[tuple[str, type, str], ...] = (
+    add_numbers(
+        parser,
         ("--max-forgetting", float, "points that it may lose on the original pictures (default: 1)"),
         ("--alpha", float, "from the model before, 0, to the tuned one, 1 (default: as --original allows, or 0.5)"),
         ("--lora", int, "train updates of this rank (default: all weights)"),
         ("--image-image", float, "weight of the loss between two views of a picture (default: 0)"),
         ("--text-text", float, "weight of the loss between two texts of a picture (default: 0)"),
-        ("--steps", int, "updates of the weights (default: 1000)"),
-        ("--batch-size", int, "pictures of an update (default: 128)"),
-        ("--accumulate", int, "into so many parts a batch is cut, to save memory (default: 1)"),
-        ("--learning-rate", float, "the highest of the schedule (default: 0.00001, with --lora 0.0001)"),
-        ("--patience", int, "stop after so many validations in a row that brought nothing (default: never)"),
-        ("--validate-every", int, "steps between two validations (default: 250)"),
-        ("--save-every", int, "steps that a killed run loses at most (default: 100)"),
-        ("--seed", int, "of updates, order and texts (default: 0)"),
-    )  # fmt: skip
-    for name, kind, text in numbers:
-        parser.add_argument(name, type=kind, metavar="N", help=text)
+        *training_numbers("1000", "0.00001, with --lora 0.0001", "updates, order and texts"),
+    )
     add_label_options(parser)
     add_model_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `clipedge export`
-    try:
+    with workstation_packages("finetune"):
         from clipedge.export.finetuning.pipeline import finetune
         from clipedge.export.finetuning.result import result_lines
-    except ImportError as error:
-        raise MissingDependencyError(
-            f'finetune needs the workstation packages ({error.name} is missing): pip install "clipedge[export]"'
-        ) from None
-    precisions: Any = arguments.export.split(",") if arguments.export else ()  # checked by the export itself
     try:
         found = finetune(
             arguments.model,
             arguments.data,
             arguments.output,
             recipe=_recipe(arguments),
-            validation=arguments.validation,
             forgetting=_forgetting(arguments),
-            labels=labels_from(arguments.labels),
-            templates=arguments.template,
-            precision=precisions,
-            arch=arguments.arch,
-            tokenizer=arguments.tokenizer,
-            revision=arguments.revision,
+            **shared_settings(arguments),
         )
     except GateError as error:
         return fail(f"the model is in {arguments.output}, its export is below the gate: {error}", error.exit_code)
-    if arguments.json:
-        print_json(found.to_dict())
-    else:
-        print("\n".join(result_lines(found)))
-        print(f"\n  model: {arguments.output}")
-        if found.bundle:
-            print(f"  bundle: {found.bundle}")
-    return 0
+    return print_trained(found, result_lines(found), arguments, "model")
 
 
 def _recipe(arguments: argparse.Namespace) -> Any:
-    """The settings that were given, the others as the recipe has them."""
     from clipedge.export.finetuning import Recipe
 
-    names = ("steps", "batch_size", "accumulate", "learning_rate", "patience", "validate_every", "save_every", "seed")
-    own = ("lora", "image_image", "text_text")
-    return Recipe(**{name: getattr(arguments, name) for name in (*names, *own) if getattr(arguments, name) is not None})
+    return Recipe(**given(arguments, "lora", "image_image", "text_text"))
 
 
 def _forgetting(arguments: argparse.Namespace) -> Any:

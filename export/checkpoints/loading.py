@@ -23,7 +23,7 @@ from clipedge.export.checkpoints.locating import locate
 from clipedge.export.checkpoints.openclip.folder import OPENCLIP_CONFIG, OPENCLIP_WEIGHTS, read_openclip_folder
 from clipedge.export.checkpoints.weights_file import read_weights_file
 
-__all__ = ["DEMO_CHECKPOINT", "load_checkpoint"]
+__all__ = ["DEMO_CHECKPOINT", "load_checkpoint", "named_source"]
 
 DEMO_CHECKPOINT = Path(__file__).parent.parent / "demo"
 
@@ -35,6 +35,17 @@ HUGGING_FACE_READERS: Mapping[str, Reader] = {
     "siglip": read_siglip_folder,
     "siglip2": read_siglip2_folder,
 }
+
+
+def named_source(
+    model: str | os.PathLike[str] | None,
+    arch: str | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+) -> ModelSource:
+    """What a user named; no model is the demonstration checkpoint."""
+    named = os.fspath(DEMO_CHECKPOINT if model is None else model)
+    return ModelSource(named, arch, None if tokenizer is None else os.fspath(tokenizer), revision)
 
 
 def load_checkpoint(model: str | os.PathLike[str] | ModelSource) -> Checkpoint:

@@ -7,10 +7,10 @@ import numpy.typing as npt
 import torch
 
 from clipedge.calibration.data import Pictures, open_item
-from clipedge.export.distillation.augment import augmented
 from clipedge.export.distillation.hardening import corrupted
 from clipedge.export.distillation.recipe import Recipe
 from clipedge.export.distillation.teacher import Lessons
+from clipedge.export.training.augment import augmented
 from clipedge.manifest import Preprocessing
 from clipedge.parallel import cores, parallel_map
 

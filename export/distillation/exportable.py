@@ -19,12 +19,12 @@ from clipedge.export.checkpoints.configs import TextConfig, TracedImageConfig
 from clipedge.export.checkpoints.openclip.config import openclip_model
 from clipedge.export.checkpoints.openclip.folder import OPENCLIP_CONFIG, OPENCLIP_WEIGHTS, openclip_image_layout
 from clipedge.export.checkpoints.tensors import TORCH_TYPES, StoredTensor, read_tensors
-from clipedge.export.distillation.batch_norms import has_statistics
-from clipedge.export.distillation.openclip_folder import openclip_image, openclip_model_cfg
 from clipedge.export.distillation.spec import StudentSpec
 from clipedge.export.distillation.students import make_student, with_image_tower
 from clipedge.export.graphs import write_image_graph
 from clipedge.export.towers import build_image_tower
+from clipedge.export.training.batch_norms import has_statistics
+from clipedge.export.training.openclip_folder import openclip_image, openclip_model_cfg
 
 __all__ = ["as_exported", "check_student"]
 

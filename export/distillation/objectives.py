@@ -1,39 +1,29 @@
 """What a student learns from: losses over a batch of pairs, each with its source.
 
-N pairs, D dimensions. Embeddings are L2-normalised float32 (N, D), and row i of each belongs to pair i. A ``scale`` is
-an inverse temperature, a positive number or scalar tensor. ``same`` is bool (N, N): places of a similarity matrix that
-are left out, such as captions that equal a row's own word for word and so are no negatives. Losses are scalars, means
-over the pairs.
+Names and shapes are those of ``clipedge.export.training.contrast``, which has CLIP's own loss.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 
+from clipedge.export.training.contrast import Embeddings, Scale, infonce, similarities
+
 __all__ = [
     "IMAGES",
     "PAIRS",
-    "Embeddings",
     "Weights",
     "affinity_mimicking",
-    "clamp_log_scale",
     "contrastive_relational",
     "distillation_losses",
     "feature_cosine",
     "feature_mse",
-    "infonce",
-    "infonce_with_terms",
     "interactive_contrastive",
 ]
-
-MAX_LOG_SCALE = math.log(100)  # Radford et al. 2021, arXiv 2103.00020, section 2.5: keeps training stable
-
-Scale = torch.Tensor | float
 
 
 @dataclass(frozen=True)
@@ -61,20 +51,6 @@ class Weights:
 # scale ``relational`` outweighs the features and slows a short training down.
 IMAGES = Weights(cosine=8.0)
 PAIRS = Weights(cosine=8.0, affinity=1.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Embeddings:
-    """One model's embeddings of a batch; ``texts`` is None where the pictures have no captions."""
-
-    images: torch.Tensor
-    texts: torch.Tensor | None = None
-
-
-def clamp_log_scale(log_scale: torch.Tensor) -> None:
-    """Keep a learned logarithm of a scale, in place, between 0 and log(100), as CLIP does after each step."""
-    with torch.no_grad():
-        log_scale.clamp_(0.0, MAX_LOG_SCALE)
 
 
 def feature_cosine(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -141,38 +117,9 @@ def interactive_contrastive(
     """
     assert student.texts is not None and teacher.texts is not None
     pairs = torch.arange(len(student.images), device=student.images.device)
-    images = F.cross_entropy(_logits(student.images, teacher.texts, scale, same), pairs)
-    texts = F.cross_entropy(_logits(student.texts, teacher.images, scale, same), pairs)
+    images = F.cross_entropy(similarities(student.images, teacher.texts, scale, same), pairs)
+    texts = F.cross_entropy(similarities(student.texts, teacher.images, scale, same), pairs)
     return (images + texts) / 2
-
-
-def infonce(first: torch.Tensor, second: torch.Tensor, scale: Scale, same: torch.Tensor | None = None) -> torch.Tensor:
-    """CLIP's symmetric contrastive loss (van den Oord et al. 2018, arXiv 1807.03748; Radford et al. 2021, arXiv
-    2103.00020, figure 3)."""
-    pairs = torch.arange(len(first), device=first.device)
-    logits = _logits(first, second, scale, same)
-    return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
-
-
-def infonce_with_terms(
-    own: Embeddings,
-    scale: Scale,
-    same: torch.Tensor | None = None,
-    other_images: torch.Tensor | None = None,
-    other_texts: torch.Tensor | None = None,
-) -> dict[str, torch.Tensor]:
-    """InfoNCE between pictures and texts, and within each where there are more of the same pairs, for fine-tuning.
-
-    ``other_images`` are further views of the pictures: the image-image term (SLIP, Mu et al. 2021, arXiv 2112.12750);
-    ``other_texts`` further captions: the text-text term (Koukounas et al. 2024, arXiv 2405.20204).
-    """
-    assert own.texts is not None
-    terms = {"image_text": infonce(own.images, own.texts, scale, same)}
-    if other_images is not None:
-        terms["image_image"] = infonce(own.images, other_images, scale, same)
-    if other_texts is not None:
-        terms["text_text"] = infonce(own.texts, other_texts, scale, same)
-    return terms
 
 
 def distillation_losses(
@@ -213,16 +160,11 @@ def distillation_losses(
     return losses
 
 
-def _logits(first: torch.Tensor, second: torch.Tensor, scale: Scale, same: torch.Tensor | None) -> torch.Tensor:
-    logits = scale * first @ second.T
-    return logits if same is None else logits.masked_fill(same, -torch.inf)
-
-
 def _log_affinities(
     first: torch.Tensor, second: torch.Tensor, scale: Scale, same: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logarithms of the softmax over rows, and over columns (transposed); -inf where ``same``, which is symmetric."""
-    logits = _logits(first, second, scale, same)
+    logits = similarities(first, second, scale, same)
     return logits.log_softmax(dim=1), logits.T.log_softmax(dim=1)
 
 

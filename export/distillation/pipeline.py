@@ -11,46 +11,34 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipedge.calibration import scenes
-from clipedge.calibration.data import SCENES, Pictures, choose, pixel_batches
-from clipedge.errors import UsageError
-from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, ModelSource, load_checkpoint
+from clipedge.calibration.data import Pictures, choose, pixel_batches
+from clipedge.export.checkpoints import Checkpoint, load_checkpoint, named_source
 from clipedge.export.describe import model_facts
-from clipedge.export.distillation.curves import write_curves
-from clipedge.export.distillation.data import (
-    check_captions,
-    hold_out,
-    pictures_sha256,
-    scene_count,
-    training_pictures,
-)
-from clipedge.export.distillation.events import require_tensorboard
 from clipedge.export.distillation.exportable import as_exported, check_student
-from clipedge.export.distillation.folder import write_student
 from clipedge.export.distillation.objectives import IMAGES, PAIRS, Weights
-from clipedge.export.distillation.processes import by_first, first_then_others, join_processes, only_first_warns
 from clipedge.export.distillation.recipe import Recipe, check_recipe
 from clipedge.export.distillation.result import Distilled, student_story
-from clipedge.export.distillation.run_file import RUN_NAME, claim, write_result
 from clipedge.export.distillation.shards import open_cache
 from clipedge.export.distillation.spec import StudentSpec, parse_spec
 from clipedge.export.distillation.students import check_teacher, make_student, student_config, with_image_tower
 from clipedge.export.distillation.teacher import Lessons, ask_teacher, teacher_facts
 from clipedge.export.distillation.trainer import Trained, Work, train
-from clipedge.export.distillation.validation import prepare_validation, score_embeddings
-from clipedge.export.pipeline import PRECISIONS, export
+from clipedge.export.distillation.validation import prepare_validation, score_images
+from clipedge.export.training.bundle import checked_precisions, export_result
+from clipedge.export.training.curves import write_curves
+from clipedge.export.training.data import check_captions, hold_out, pictures_sha256, training_pictures
+from clipedge.export.training.events import require_tensorboard
+from clipedge.export.training.folder import write_student
+from clipedge.export.training.processes import by_first, first_then_others, join_processes, only_first_warns
+from clipedge.export.training.recipe import check_count
+from clipedge.export.training.run_file import TRAINING_NAME, check_output, claim, write_result
+from clipedge.export.training.state import STATE_NAME
 from clipedge.manifest import Precision
 
-__all__ = [
-    "BUNDLE_NAME",
-    "check_output",
-    "check_precisions",
-    "distill",
-    "export_result",
-]
+__all__ = ["distill"]
 
-TRAINING_NAME, STATE_NAME, TEACHER_NAME, EVENTS_NAME = "training", "state.safetensors", "teacher", "tensorboard"
-BUNDLE_NAME = "bundle"
+RUN_NAME, TEACHER_NAME, EVENTS_NAME = "distill.json", "teacher", "tensorboard"
+CURVES = ("zero-shot top-1", "zero-shot top-1 of the teacher", "cosine to the teacher")
 MEASURED = 256  # pictures on which the importance of the teacher's parts is measured
 
 
@@ -92,11 +80,11 @@ def distill(
     check_recipe(recipe, processes.num_processes)
     if tensorboard:
         require_tensorboard()
-    precisions = (precision,) if isinstance(precision, str) else tuple(precision)
-    check_precisions(precisions)
+    precisions = checked_precisions(precision)
     spec, folder = parse_spec(student), Path(output)
-    check_output(folder)
-    checkpoint = _open_teacher(teacher, arch, tokenizer, revision)
+    check_output(folder, RUN_NAME)
+    checkpoint = load_checkpoint(named_source(teacher, arch, tokenizer, revision))
+    check_teacher(checkpoint)
     student_config(checkpoint, spec)
     together = recipe.batch_size // processes.num_processes // recipe.accumulate
     by_first(lambda: check_student(checkpoint, spec, together))
@@ -106,15 +94,15 @@ def distill(
         lambda: hold_out(training_pictures(data, kept, size), data, validation, size)
     )
     weights = _weights(recipe, pictures)
-    _check_size(len(pictures), recipe, pictures.source)
+    check_count(len(pictures), recipe, pictures.source)
     facts = teacher_facts(checkpoint, pictures_sha256(pictures), recipe.augmentation, recipe.views)
     settings = _settings(checkpoint, spec, recipe, weights, facts, held_out, labels, templates)
-    run = by_first(lambda: _begin(folder, settings))
+    run = by_first(lambda: claim(folder, settings, RUN_NAME))
     answers = by_first(lambda: open_cache(kept, facts))
     with only_first_warns():
         lessons = ask_teacher(checkpoint, pictures, recipe.augmentation, recipe.views, answers, weights.needs_captions)
         exam = first_then_others(lambda: prepare_validation(checkpoint, held_out, labels, templates, answers))
-    _check_size(len(lessons.rows), recipe, pictures.source)
+    check_count(len(lessons.rows), recipe, pictures.source)
     beginner = make_student(checkpoint, spec, recipe.seed, _pixels(checkpoint, pictures, lessons))
     work = Work(checkpoint, pictures, lessons, exam, recipe, weights)
     training = folder / TRAINING_NAME
@@ -123,57 +111,12 @@ def distill(
     def finish() -> Distilled:
         found = _write(folder, spec, work, trained)
         if precisions:
-            found = dataclasses.replace(
-                found, bundle=os.fspath(export_result(folder, precisions, data, labels, templates))
-            )
-            write_result(folder, found.to_dict())
+            bundle = export_result(folder, precisions, data, labels, templates)
+            found = dataclasses.replace(found, bundle=bundle)
+            write_result(folder, found.to_dict(), RUN_NAME)
         return found
 
     return by_first(finish)
-
-
-def _open_teacher(
-    teacher: str | os.PathLike[str] | None,
-    arch: str | None,
-    tokenizer: str | os.PathLike[str] | None,
-    revision: str | None,
-) -> Checkpoint:
-    model = os.fspath(DEMO_CHECKPOINT if teacher is None else teacher)
-    source = ModelSource(model, arch, None if tokenizer is None else os.fspath(tokenizer), revision)
-    checkpoint = load_checkpoint(source)
-    check_teacher(checkpoint)
-    return checkpoint
-
-
-def check_precisions(precisions: Sequence[Precision]) -> None:
-    """The export would refuse it, but only after the training."""
-    unknown = [name for name in precisions if name not in PRECISIONS]
-    if unknown:
-        raise UsageError(f"--export {unknown[0]}: expected {' or '.join(PRECISIONS)}")
-
-
-def check_output(folder: Path, run_name: str = RUN_NAME) -> None:
-    """Raises UsageError for what is neither empty nor a run's folder."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; name a new folder for the result")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / run_name).is_file():
-        known = {TRAINING_NAME}  # a run that was killed before it wrote its settings
-        if {path.name for path in folder.iterdir()} - known:
-            raise UsageError(f"{folder} holds files and no {run_name}; name a new folder for the result")
-
-
-def _begin(folder: Path, settings: Mapping[str, Any]) -> str:
-    """Claim the folder; returns the run's fingerprint."""
-    run = claim(folder, settings)
-    _clear_leftovers(folder)
-    return run
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what a killed run had begun to write (``clipedge.whole``); a state is several times a model's size."""
-    for place in (folder, folder / TRAINING_NAME, folder / TRAINING_NAME / TEACHER_NAME):
-        for leftover in place.glob(".*.staging*"):
-            leftover.unlink(missing_ok=True)
 
 
 def _weights(recipe: Recipe, pictures: Pictures) -> Weights:
@@ -183,14 +126,6 @@ def _weights(recipe: Recipe, pictures: Pictures) -> Weights:
     if weights.needs_captions:
         check_captions(pictures)
     return weights
-
-
-def _check_size(count: int, recipe: Recipe, source: str) -> None:
-    if count < recipe.batch_size:
-        raise UsageError(
-            f"{source}: {count} pictures are left to train on, and a batch has {recipe.batch_size}; add pictures, or "
-            "make the batches smaller: --batch-size"
-        )
 
 
 def _settings(
@@ -237,32 +172,12 @@ def _write(folder: Path, spec: StudentSpec, work: Work, trained: Trained) -> Dis
         captions=0 if lessons.texts is None else len(lessons.texts),
         validation_pictures=len(exam.pixels),
         steps=trained.progress.step,
-        teacher_score=score_embeddings(exam.teacher, exam),
+        teacher_score=score_images(exam.teacher, exam),
         scores=tuple(trained.progress.scores),
         best=trained.progress.best,
         unreadable=lessons.unreadable,
     )
-    write_curves(folder, trained.progress, found.teacher_score)
+    write_curves(folder, trained.progress, CURVES, found.teacher_score.accuracy)
     write_student(student, folder, trained.log_scale, student_story(found))
-    write_result(folder, found.to_dict())
+    write_result(folder, found.to_dict(), RUN_NAME)
     return found
-
-
-def export_result(
-    folder: Path,
-    precisions: Sequence[Precision],
-    data: str | os.PathLike[str],
-    labels: Sequence[str] | None,
-    templates: Sequence[str] | None,
-) -> Path:
-    """The bundle of what a folder holds, calibrated and proven on the pictures that it was trained on."""
-    bundle, are_scenes = folder / BUNDLE_NAME, scene_count(data) is not None
-    export(
-        folder,
-        bundle,
-        precision=precisions,
-        calibration_data=SCENES if are_scenes else data,
-        labels=scenes.CLASS_NAMES if are_scenes and labels is None else labels,
-        templates=scenes.TEMPLATES if are_scenes and templates is None else templates,
-    )
-    return bundle

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipedge.export.describe import TowerFacts
-from clipedge.export.distillation.state import Scored
-from clipedge.export.distillation.validation import Score
+from clipedge.export.training.scores import Score
+from clipedge.export.training.state import Scored
 
 __all__ = ["Distilled", "result_lines", "student_story"]
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from clipedge.errors import UsageError
-from clipedge.export.distillation.facts import first_difference
+from clipedge.export.training.facts import first_difference
 from clipedge.whole import write_whole
 
 __all__ = ["Cache", "Shard", "open_cache"]

@@ -8,9 +8,9 @@ from typing import cast
 import torch
 
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.distillation.batch_norms import learn_statistics
 from clipedge.export.towers import AnyImageTower, Block, ImageTower, build_image_tower
 from clipedge.export.towers.blocks import Attention, activate, attend
+from clipedge.export.training.batch_norms import learn_statistics
 
 __all__ = ["student_tower", "undecayed", "weights_of"]
 

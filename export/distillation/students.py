@@ -23,10 +23,10 @@ from clipedge.export.checkpoints.configs import (
 from clipedge.export.checkpoints.huggingface.clip import image_tensors
 from clipedge.export.distillation.importance import measure_importance
 from clipedge.export.distillation.inherit import inherit, inherited_config
-from clipedge.export.distillation.openclip_folder import check_openclip
 from clipedge.export.distillation.resnets import new_resnet_weights, resnet_config
 from clipedge.export.distillation.spec import StudentSpec
 from clipedge.export.distillation.timm_towers import new_timm_weights, timm_config
+from clipedge.export.training.openclip_folder import check_openclip
 
 __all__ = ["check_teacher", "make_student", "student_config", "with_image_tower"]
 

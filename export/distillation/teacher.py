@@ -16,13 +16,13 @@ from tqdm import tqdm
 from clipedge.calibration.data import PictureItem, Pictures, open_item
 from clipedge.errors import ImageError
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.distillation.augment import PARAMETERS, Augmentation, augmented, draw_view
-from clipedge.export.distillation.data import warn_of_unreadable
-from clipedge.export.distillation.processes import join_processes
 from clipedge.export.distillation.shards import Cache, Shard
 from clipedge.export.proof import Encoder, source_encoder
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.towers import build_image_tower
+from clipedge.export.training.augment import PARAMETERS, Augmentation, augmented, draw_view
+from clipedge.export.training.data import warn_of_unreadable
+from clipedge.export.training.processes import join_processes
 from clipedge.parallel import cores, parallel_map
 from clipedge.text import TruncatedTextWarning
 

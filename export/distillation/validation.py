@@ -11,22 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clipedge.calibration import scenes
-from clipedge.calibration.data import Pictures, pixel_batches
-from clipedge.errors import UsageError
+from clipedge.calibration.data import Pictures
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.distillation.data import pictures_sha256, warn_of_unreadable
 from clipedge.export.distillation.shards import Cache, Shard
-from clipedge.export.material import truth_of
-from clipedge.export.proof import embed, source_encoder
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.towers import build_image_tower
-from clipedge.prompts.bank import check_labels
-from clipedge.text import DEFAULT_TEMPLATES, fill_template
+from clipedge.export.training.data import classes_of, default_templates, pictures_sha256
+from clipedge.export.training.scores import Score, embed_all, read_pixels, score_embeddings
+from clipedge.text import fill_template
 
-__all__ = ["Score", "Validation", "classes_of", "prepare_validation", "score_embeddings", "validate"]
-
-BATCH = 64
+__all__ = ["Validation", "prepare_validation", "score_images", "validate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,19 +36,6 @@ class Validation:
     truth: npt.NDArray[np.int64] | None
 
 
-@dataclass(frozen=True)
-class Score:
-    """``accuracy`` is the zero-shot top-1 as a share, None without classes; ``cosine`` the mean to the teacher."""
-
-    accuracy: float | None
-    cosine: float
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """What decides which weights are best: accuracy where it is known, of equal ones the cosine."""
-        return 0.0 if self.accuracy is None else self.accuracy, self.cosine
-
-
 def prepare_validation(
     teacher: Checkpoint,
     pictures: Pictures,
@@ -68,16 +49,11 @@ def prepare_validation(
     if no picture can be read, UsageError for labels that are not those of the pictures.
     """
     names, truth = classes_of(pictures, labels)
-    default = scenes.TEMPLATES if names == scenes.CLASS_NAMES else DEFAULT_TEMPLATES
-    prompts = [fill_template(template, name) for name in names for template in templates or default]
-    unreadable: list[str] = []
-    batches = list(pixel_batches(pictures, teacher.preprocessing, unreadable))
-    warn_of_unreadable(unreadable, len(pictures))
-    rows, pixels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    prompts = [fill_template(each, name) for name in names for each in templates or default_templates(names)]
+    rows, pixels = read_pixels(pictures, teacher.preprocessing)
 
     def ask() -> Shard:
-        tower = source_encoder(build_image_tower(teacher))
-        tensors = {"images": embed(tower, np.array_split(pixels, -(-len(pixels) // BATCH)))}
+        tensors = {"images": embed_all(build_image_tower(teacher), pixels)}
         if prompts:
             texts = SourceTexts(teacher).encode(prompts)
             means = texts.reshape(len(names), -1, texts.shape[1]).mean(axis=1)
@@ -92,35 +68,11 @@ def prepare_validation(
     return Validation(pixels, tensors["images"], tensors.get("labels"), None if truth is None else truth[rows])
 
 
-def classes_of(
-    pictures: Pictures, labels: Sequence[str] | None
-) -> tuple[tuple[str, ...], npt.NDArray[np.int64] | None]:
-    """The labels, and for each picture the index of its own; nothing and None where no class is known.
-
-    Raises UsageError for labels that are not those of the pictures.
-    """
-    if labels is None:
-        return (pictures.class_names, pictures.labels) if pictures.labels is not None else ((), None)
-    check_labels(labels)
-    truth = truth_of(pictures, labels)
-    if truth is None:
-        raise UsageError(
-            f"the labels are not the classes of {pictures.source} (expected {', '.join(pictures.class_names[:5])} "
-            f"or numbers that count them, found {', '.join(labels[:5])}); name each class, or leave --labels out"
-        )
-    return tuple(labels), truth
-
-
 def validate(tower: torch.nn.Module, validation: Validation) -> Score:
     """Score an image tower."""
-    parts = np.array_split(validation.pixels, -(-len(validation.pixels) // BATCH))
-    return score_embeddings(embed(source_encoder(tower), parts), validation)
+    return score_images(embed_all(tower, validation.pixels), validation)
 
 
-def score_embeddings(images: npt.NDArray[np.float32], validation: Validation) -> Score:
+def score_images(images: npt.NDArray[np.float32], validation: Validation) -> Score:
     """Score embeddings (N, D) of the validation pictures."""
-    cosine = float((images * validation.teacher).sum(axis=1).mean())
-    if validation.labels is None or validation.truth is None:
-        return Score(None, cosine)
-    answers = (images @ validation.labels.T).argmax(axis=1)
-    return Score(float((answers == validation.truth).mean()), cosine)
+    return score_embeddings(images, validation.teacher, validation.labels, validation.truth)

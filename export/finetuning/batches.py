@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 
 from clipedge.calibration.data import open_item
-from clipedge.export.distillation.augment import augmented, draw_view
-from clipedge.export.distillation.recipe import batch_rows
 from clipedge.export.finetuning.material import Material
 from clipedge.export.finetuning.recipe import Recipe
+from clipedge.export.training.augment import augmented, draw_view
+from clipedge.export.training.recipe import batch_rows
 from clipedge.manifest import Preprocessing
 from clipedge.parallel import cores, parallel_map
 
@@ -36,7 +36,7 @@ class Batch:
 
 def draw_batch(material: Material, preprocessing: Preprocessing, recipe: Recipe, step: int) -> Batch:
     """The batch of a step, counted from 1. Pictures of one class get one text, in one of its wordings."""
-    rows, passed = batch_rows(step, len(material.groups), recipe.schedule)
+    rows, passed = batch_rows(step, len(material.groups), recipe)
     views = 1 + (recipe.image_image > 0)
     wordings = 1 + (recipe.text_text > 0)
     groups, places = np.unique(material.groups[rows], return_inverse=True)

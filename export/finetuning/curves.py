@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipedge.drawing.plots import COLOURS, Series
-from clipedge.export.distillation.curves import axis, write_chart, write_loss
-from clipedge.export.distillation.state import Progress
 from clipedge.export.finetuning.exams import top1
 from clipedge.export.finetuning.interpolation import Point
+from clipedge.export.training.curves import axis, write_chart, write_curves
+from clipedge.export.training.state import Progress
 
 __all__ = ["INTERPOLATION_NAME", "write_all"]
 
@@ -18,14 +18,7 @@ INTERPOLATION_NAME = "interpolation.svg"
 
 def write_all(folder: Path, progress: Progress, points: Sequence[Point], alpha: float) -> None:
     """Write ``loss.svg``, ``validation.svg`` and ``interpolation.svg``."""
-    write_loss(folder, progress)
-    before, steps = top1(points[0].domain), float(progress.step)
-    lines = [
-        Series("top-1", [(float(each.step), top1(each.score)) for each in progress.scores], COLOURS[0]),
-        Series("top-1 before", [(0.0, before), (steps, before)], COLOURS[2], dashed=True),
-        Series("cosine to before", [(float(each.step), each.score.cosine) for each in progress.scores], COLOURS[1]),
-    ]
-    write_chart(folder / "validation.svg", lines, axis("step", 0, steps), axis("share", 0.0, 1.0))
+    write_curves(folder, progress, ("top-1", "top-1 before", "cosine to before"), top1(points[0].domain))
     lines = [Series("top-1 on the new pictures", [(each.alpha, top1(each.domain)) for each in points], COLOURS[0])]
     originals = [(each.alpha, top1(each.original)) for each in points if each.original]
     if originals:

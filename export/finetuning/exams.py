@@ -9,21 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from clipedge.calibration.data import Pictures, pixel_batches
+from clipedge.calibration.data import Pictures
 from clipedge.errors import UsageError
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.distillation.data import check_captions, warn_of_unreadable
-from clipedge.export.distillation.validation import Score, Validation, score_embeddings
-from clipedge.export.finetuning.material import default_templates
 from clipedge.export.finetuning.towers import Towers
 from clipedge.export.material import truth_of
-from clipedge.export.proof import embed, source_encoder
 from clipedge.export.towers import build_image_tower
+from clipedge.export.training.data import check_captions, default_templates
+from clipedge.export.training.scores import Score, embed_all, read_pixels, score_embeddings
 from clipedge.text import Tokenizer, TruncatedTextWarning, fill_template
 
 __all__ = ["Exam", "examine", "prepare_exam", "top1"]
-
-BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +61,11 @@ def prepare_exam(
         names, truth = _classes(pictures, labels)
         texts = [[fill_template(each, name) for each in templates or default_templates(names)] for name in names]
         kind = f"zero-shot top-1 of {len(names)} classes"
-    unreadable: list[str] = []
-    batches = list(pixel_batches(pictures, model.preprocessing, unreadable))
-    warn_of_unreadable(unreadable, len(pictures))
-    rows, pixels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    rows, pixels = read_pixels(pictures, model.preprocessing)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncatedTextWarning)  # as in training
         tokens = tokenizer([text for wordings in texts for text in wordings])
-    before = embed(source_encoder(build_image_tower(model)), _parts(pixels))
+    before = embed_all(build_image_tower(model), pixels)
     return Exam(kind, pixels, tokens.reshape(len(texts), -1, tokens.shape[1]), truth[rows], before)
 
 
@@ -96,19 +89,14 @@ def _classes(pictures: Pictures, labels: Sequence[str] | None) -> tuple[Sequence
 
 def examine(towers: Towers, exam: Exam) -> Score:
     """The share of right answers, and the pictures' mean cosine to what they were before."""
-    images = embed(source_encoder(towers.image), _parts(exam.pixels))
     answers, wordings, _ = exam.tokens.shape
-    texts = embed(source_encoder(towers.text), _parts(exam.tokens.reshape(answers * wordings, -1)))
+    texts = embed_all(towers.text, exam.tokens.reshape(answers * wordings, -1))
     means = texts.reshape(answers, wordings, -1).mean(axis=1)
     labels = means / np.linalg.norm(means, axis=1, keepdims=True)
-    return score_embeddings(images, Validation(exam.pixels, exam.before, labels, exam.truth))
+    return score_embeddings(embed_all(towers.image, exam.pixels), exam.before, labels, exam.truth)
 
 
 def top1(score: Score) -> float:
     """The share of right answers, which every exam has."""
     assert score.accuracy is not None
     return score.accuracy
-
-
-def _parts(inputs: npt.NDArray[np.generic]) -> list[npt.NDArray[np.generic]]:
-    return np.array_split(inputs, -(-len(inputs) // BATCH))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from clipedge.export.distillation.validation import Score
 from clipedge.export.finetuning.exams import Exam, examine, top1
 from clipedge.export.finetuning.towers import Towers
+from clipedge.export.training.scores import Score
 
 __all__ = ["ALPHAS", "HALF", "Point", "between", "choose_alpha", "walk"]
 

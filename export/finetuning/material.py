@@ -17,16 +17,20 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from clipedge.calibration import scenes
 from clipedge.calibration.data import SCENES, PictureItem, Pictures, choose, open_item, read_pictures, scene_pictures
 from clipedge.calibration.tars import MAX_CAPTION_BYTES
 from clipedge.errors import ImageError, UsageError
-from clipedge.export.distillation.data import VALIDATION_SCENES, check_captions, warn_of_unreadable
-from clipedge.export.distillation.validation import classes_of
+from clipedge.export.training.data import (
+    VALIDATION_SCENES,
+    check_captions,
+    classes_of,
+    default_templates,
+    warn_of_unreadable,
+)
 from clipedge.parallel import cores, parallel_map
-from clipedge.text import DEFAULT_TEMPLATES, Tokenizer, TruncatedTextWarning, fill_template
+from clipedge.text import Tokenizer, TruncatedTextWarning, fill_template
 
-__all__ = ["Material", "default_templates", "exam_pictures", "gather", "with_sidecars"]
+__all__ = ["Material", "exam_pictures", "gather", "with_sidecars"]
 
 LEAST_CLASSES = 2
 CHUNK = 256  # pictures that are looked at between two moves of the progress bar
@@ -86,11 +90,6 @@ def gather(
     prompts = [fill_template(template, name) for name in names for template in used]
     of_class = np.arange(len(prompts)).reshape(len(names), -1)
     return Material(pictures, unreadable, pictures.labels, tuple(of_class), tokenizer(prompts), names)
-
-
-def default_templates(names: Sequence[str]) -> tuple[str, ...]:
-    """The templates for these classes where none are given."""
-    return scenes.TEMPLATES if tuple(names) == scenes.CLASS_NAMES else DEFAULT_TEMPLATES
 
 
 def exam_pictures(source: str | os.PathLike[str], size: int) -> Pictures:

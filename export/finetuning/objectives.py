@@ -1,4 +1,4 @@
-"""The loss for pictures with classes; for pairs see ``clipedge.export.distillation.objectives.infonce_with_terms``.
+"""The losses for pairs and for pictures with classes, and the terms between further views and wordings.
 
 In a batch of a labelled folder texts repeat, and CLIP's own loss takes a picture's own text for a negative wherever
 another picture has it, too. FLYP (Goyal et al. 2023, "Finetune like you pretrain", arXiv 2212.00638) keeps that loss
@@ -13,11 +13,30 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from clipedge.export.distillation.objectives import Embeddings, infonce
+from clipedge.export.training.contrast import Embeddings, Scale, infonce
 
-__all__ = ["class_contrast", "class_contrast_with_terms"]
+__all__ = ["class_contrast", "class_contrast_with_terms", "infonce_with_terms"]
 
-Scale = torch.Tensor | float
+
+def infonce_with_terms(
+    own: Embeddings,
+    scale: Scale,
+    same: torch.Tensor | None = None,
+    other_images: torch.Tensor | None = None,
+    other_texts: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
+    """InfoNCE between pictures and texts, and within each where there are more of the same pairs.
+
+    ``other_images`` are further views of the pictures: the image-image term (SLIP, Mu et al. 2021, arXiv 2112.12750);
+    ``other_texts`` further captions: the text-text term (Koukounas et al. 2024, arXiv 2405.20204).
+    """
+    assert own.texts is not None
+    terms = {"image_text": infonce(own.images, own.texts, scale, same)}
+    if other_images is not None:
+        terms["image_image"] = infonce(own.images, other_images, scale, same)
+    if other_texts is not None:
+        terms["text_text"] = infonce(own.texts, other_texts, scale, same)
+    return terms
 
 
 def class_contrast(images: torch.Tensor, texts: torch.Tensor, classes: torch.Tensor, scale: Scale) -> torch.Tensor:

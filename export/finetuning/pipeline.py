@@ -12,26 +12,23 @@ import torch
 
 from clipedge.calibration.data import Pictures
 from clipedge.errors import UsageError
-from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, ModelSource, load_checkpoint
-from clipedge.export.distillation.data import hold_out, pictures_sha256, training_pictures
-from clipedge.export.distillation.folder import write_student
-from clipedge.export.distillation.pipeline import (
-    STATE_NAME,
-    TRAINING_NAME,
-    check_output,
-    check_precisions,
-    export_result,
-)
-from clipedge.export.distillation.run_file import claim, write_result
+from clipedge.export.checkpoints import Checkpoint, load_checkpoint, named_source
 from clipedge.export.finetuning.curves import write_all
 from clipedge.export.finetuning.exams import Exam, prepare_exam
 from clipedge.export.finetuning.interpolation import Point, between, choose_alpha, walk
 from clipedge.export.finetuning.material import Material, exam_pictures, gather, with_sidecars
 from clipedge.export.finetuning.recipe import Recipe, check_recipe
 from clipedge.export.finetuning.result import Finetuned, story
-from clipedge.export.finetuning.towers import LOG_SCALE, Towers, check_model, check_rank, with_weights
+from clipedge.export.finetuning.towers import Towers, check_model, check_rank, with_weights
 from clipedge.export.finetuning.trainer import Trained, Work, train
 from clipedge.export.source_texts import SourceTexts
+from clipedge.export.training.bundle import checked_precisions, export_result
+from clipedge.export.training.data import hold_out, pictures_sha256, training_pictures
+from clipedge.export.training.folder import write_student
+from clipedge.export.training.learner import LOG_SCALE
+from clipedge.export.training.recipe import check_count
+from clipedge.export.training.run_file import TRAINING_NAME, check_output, claim, write_result
+from clipedge.export.training.state import STATE_NAME
 from clipedge.manifest import Precision
 
 __all__ = ["RUN_NAME", "Forgetting", "finetune"]
@@ -79,11 +76,11 @@ def finetune(
     recipe, forgetting = recipe or Recipe(), forgetting or Forgetting()
     check_recipe(recipe)
     _check_forgetting(forgetting)
-    precisions = (precision,) if isinstance(precision, str) else tuple(precision)
-    check_precisions(precisions)
+    precisions = checked_precisions(precision)
     folder = Path(output)
     check_output(folder, RUN_NAME)
-    checkpoint = _open_model(model, arch, tokenizer, revision)
+    checkpoint = load_checkpoint(named_source(model, arch, tokenizer, revision))
+    check_model(checkpoint)
     if recipe.lora is not None:
         check_rank(checkpoint, recipe.lora)
     size, texts = checkpoint.preprocessing.height, SourceTexts(checkpoint).tokenizer
@@ -95,8 +92,6 @@ def finetune(
     if forgetting.original is not None:
         original = prepare_exam(checkpoint, exam_pictures(forgetting.original, size), None, None, texts)
     run = claim(folder, _settings(checkpoint, recipe, pictures, held_out, labels, templates), RUN_NAME)
-    for leftover in (*folder.glob(".*.staging*"), *(folder / TRAINING_NAME).glob(".*.staging*")):
-        leftover.unlink(missing_ok=True)  # what a killed run had begun to write (clipedge.whole)
     work = Work(checkpoint, material, exam, recipe)
     trained = train(work, folder / TRAINING_NAME / STATE_NAME, run)
     before = Towers(checkpoint).weights()
@@ -104,22 +99,9 @@ def finetune(
     found = _write(folder, work, trained, before, original, points, forgetting)
     if precisions:
         bundle = export_result(folder, precisions, data, labels, templates)
-        found = dataclasses.replace(found, bundle=os.fspath(bundle))
+        found = dataclasses.replace(found, bundle=bundle)
         write_result(folder, found.to_dict(), RUN_NAME)
     return found
-
-
-def _open_model(
-    model: str | os.PathLike[str] | None,
-    arch: str | None,
-    tokenizer: str | os.PathLike[str] | None,
-    revision: str | None,
-) -> Checkpoint:
-    named = os.fspath(DEMO_CHECKPOINT if model is None else model)
-    source = ModelSource(named, arch, None if tokenizer is None else os.fspath(tokenizer), revision)
-    checkpoint = load_checkpoint(source)
-    check_model(checkpoint)
-    return checkpoint
 
 
 def _pictures(
@@ -140,16 +122,11 @@ def _check_forgetting(forgetting: Forgetting) -> None:
 
 
 def _check_material(material: Material, recipe: Recipe) -> None:
-    source, count = material.pictures.source, len(material.groups)
-    if count < recipe.batch_size:
-        raise UsageError(
-            f"{source}: {count} pictures are left to train on, and a batch has {recipe.batch_size}; add pictures, or "
-            "make the batches smaller: --batch-size"
-        )
+    check_count(len(material.groups), recipe, material.pictures.source)
     if recipe.text_text and any(len(texts) < 2 for texts in material.texts):
         raise UsageError(
-            f"{source}: the loss between texts compares two of each picture's, and some have one; add captions, or "
-            "another --template, or leave --text-text out"
+            f"{material.pictures.source}: the loss between texts compares two of each picture's, and some have one; "
+            "add captions, or another --template, or leave --text-text out"
         )
 
 

@@ -6,10 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from clipedge.export.distillation.state import Scored
-from clipedge.export.distillation.validation import Score
 from clipedge.export.finetuning.exams import top1
 from clipedge.export.finetuning.interpolation import Point
+from clipedge.export.training.scores import Score
+from clipedge.export.training.state import Scored
 
 __all__ = ["Finetuned", "result_lines", "story"]
 

@@ -16,10 +16,9 @@ from clipedge.export.checkpoints.checkpoint import space_id
 from clipedge.export.checkpoints.configs import ModelConfig, TextConfig, VitConfig
 from clipedge.export.finetuning.lora import add_lora
 from clipedge.export.towers import build_image_tower, build_text_tower
+from clipedge.export.training.learner import LOG_SCALE
 
-__all__ = ["LOG_SCALE", "Towers", "check_model", "check_rank", "with_weights"]
-
-LOG_SCALE = "log_scale"
+__all__ = ["Towers", "check_model", "check_rank", "with_weights"]
 
 
 class Towers(nn.Module):

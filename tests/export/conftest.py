@@ -1,11 +1,12 @@
-"""Hugging Face CLIP folders with seeded random weights, written by transformers itself."""
+"""Hugging Face CLIP folders with seeded random weights, written by transformers itself; and scenes to train on."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPModel, GemmaTokenizer, SiglipConfig, SiglipModel
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+from clipedge.calibration import scenes
 
 Config = dict[str, Any]
 MakeClip = Callable[..., Path]
@@ -80,7 +84,6 @@ VIT_B_IMAGE: Config = {
     "num_attention_heads": 12,
     "image_size": 224,
 }
-
 
 # CLIP ViT-L/14, as openai/clip-vit-large-patch14 has it.
 VIT_L_IMAGE: Config = {
@@ -251,3 +254,46 @@ def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gemma")
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Write scenes, their pixels divided by ``darker``, as PNG files, listed with two captions each in a table."""
+
+    def write(chosen: Sequence[scenes.Scene], darker: int = 1) -> Path:
+        table = tmp_path_factory.mktemp("pairs") / "pairs.csv"
+        rows = [["path", "caption"]]
+        for index, scene in enumerate(chosen):
+            Image.fromarray(scenes.render(scene, 72, 64).picture // darker).save(table.with_name(f"{index}.png"))
+            rows += [[f"{index}.png", caption] for caption in scene.captions[:2]]
+        with table.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(rows)
+        return table
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def pairs(write_pairs: Callable[..., Path]) -> Path:
+    """64 captioned scenes. Not to be changed."""
+    return write_pairs([scenes.sample_scene("train", index) for index in range(64)])
+
+
+@pytest.fixture(scope="session")
+def exam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 labelled scenes, a folder for each class. Not to be changed."""
+    folder = tmp_path_factory.mktemp("exam")
+    scenes.write_folder(folder, "validation", 48, width=64, height=64, by_label=True)
+    return folder
+
+
+@pytest.fixture
+def folder_of(tmp_path: Path) -> Callable[[int], Path]:
+    """Write so many different pictures without captions to a folder."""
+
+    def write(count: int) -> Path:
+        folder = tmp_path / "pictures"
+        scenes.write_folder(folder, "train", count, width=64, height=64)
+        return folder
+
+    return write

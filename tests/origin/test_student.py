@@ -12,11 +12,11 @@ import torch
 
 from clipedge.calibration import scenes
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
-from clipedge.export.distillation.folder import write_student
 from clipedge.export.distillation.spec import parse_spec
 from clipedge.export.distillation.students import make_student
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.towers import build_image_tower
+from clipedge.export.training.folder import write_student
 
 TEXTS = ["a photo of a red circle.", "two blue stars above a house"]
 # Texts go in as ids: open_clip's own tokenizer knows one vocabulary, that of OpenAI's models.

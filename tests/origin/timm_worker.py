@@ -29,21 +29,22 @@ from clipedge.calibration import scenes
 from clipedge.calibration.data import read_pictures
 from clipedge.errors import UsageError
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
-from clipedge.export.distillation import IMAGES, Recipe, trainer
-from clipedge.export.distillation.batch_norms import learn_statistics
-from clipedge.export.distillation.data import pictures_sha256
+from clipedge.export.distillation import IMAGES, Recipe
 from clipedge.export.distillation.exportable import as_exported, check_student
-from clipedge.export.distillation.folder import write_student
-from clipedge.export.distillation.recipe import ema_decay
 from clipedge.export.distillation.shards import open_cache
 from clipedge.export.distillation.spec import parse_spec
-from clipedge.export.distillation.state import State
 from clipedge.export.distillation.student_tower import weights_of
 from clipedge.export.distillation.students import make_student, student_config, with_image_tower
 from clipedge.export.distillation.teacher import ask_teacher, teacher_facts
 from clipedge.export.distillation.trainer import Work, train
 from clipedge.export.distillation.validation import prepare_validation
 from clipedge.export.towers import build_image_tower
+from clipedge.export.training import loop
+from clipedge.export.training.batch_norms import learn_statistics
+from clipedge.export.training.data import pictures_sha256
+from clipedge.export.training.folder import write_student
+from clipedge.export.training.recipe import ema_decay
+from clipedge.export.training.state import State
 
 STUDENT = "timm:test_resnet"
 RECIPE = Recipe(steps=12, batch_size=8, validate_every=4, save_every=2, views=1, ema=0.9, learning_rate=3e-3)
@@ -106,7 +107,7 @@ def average(folder: Path) -> Values:
     def keep(path: Path, state: State, run: str) -> None:
         states.append({name: tensor.detach().clone() for name, tensor in state.tensors.items()})
 
-    trainer.save_state = keep
+    loop.save_state = keep
     train_in(folder, "averaged", dataclasses.replace(RECIPE, save_every=1))
     config = student_config(teacher := load_checkpoint(DEMO_CHECKPOINT), parse_spec(STUDENT))
     first = make_student(teacher, parse_spec(STUDENT), 0, ()).image_weights

@@ -1,80 +1,38 @@
-"""Pictures, and students that are trained on them in seconds."""
+"""Students that are trained in seconds."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from PIL import Image
 
-from clipedge.calibration import scenes
 from clipedge.calibration.data import read_pictures
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, Checkpoint, load_checkpoint
 from clipedge.export.distillation import PAIRS, Recipe, Weights
-from clipedge.export.distillation.data import pictures_sha256
 from clipedge.export.distillation.shards import open_cache
 from clipedge.export.distillation.spec import parse_spec
 from clipedge.export.distillation.students import make_student
 from clipedge.export.distillation.teacher import ask_teacher, teacher_facts
 from clipedge.export.distillation.trainer import Trained, Work, train
 from clipedge.export.distillation.validation import prepare_validation
+from clipedge.export.training.data import pictures_sha256
 
 TINY = "vit:layers=1,width=32,heads=2,patch=16"
 QUICK = Recipe(steps=10, batch_size=16, learning_rate=3e-3, validate_every=5, save_every=5, views=1, ema=0.5)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other after every small step are slower than one, and a sum's order is then known."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(autouse=True, scope="module")
+def alone(one_thread: None) -> None:
+    """Every test here is on one thread."""
 
 
 @pytest.fixture(scope="session")
 def teacher() -> Checkpoint:
     """The demonstration checkpoint."""
     return load_checkpoint(DEMO_CHECKPOINT)
-
-
-@pytest.fixture(scope="session")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """64 captioned scenes as PNG files, listed in a table. Not to be changed."""
-    folder = tmp_path_factory.mktemp("pairs")
-    with (folder / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["path", "caption"])
-        for index in range(64):
-            scene = scenes.sample_scene("train", index)
-            Image.fromarray(scenes.render(scene, 72, 64).picture).save(folder / f"{index}.png")
-            table.writerows([f"{index}.png", caption] for caption in scene.captions[:2])
-    return folder / "pairs.csv"
-
-
-@pytest.fixture(scope="session")
-def exam(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """48 labelled scenes, a folder for each class. Not to be changed."""
-    folder = tmp_path_factory.mktemp("exam")
-    scenes.write_folder(folder, "validation", 48, width=64, height=64, by_label=True)
-    return folder
-
-
-@pytest.fixture
-def folder_of(tmp_path: Path) -> Callable[[int], Path]:
-    """Write so many different pictures without captions to a folder."""
-
-    def write(count: int) -> Path:
-        folder = tmp_path / "pictures"
-        scenes.write_folder(folder, "train", count, width=64, height=64)
-        return folder
-
-    return write
 
 
 @pytest.fixture(scope="session")

@@ -23,9 +23,9 @@ from clipedge.cli import main
 from clipedge.errors import CheckpointError, UsageError
 from clipedge.export.checkpoints import Checkpoint, load_checkpoint
 from clipedge.export.distillation import Recipe, distill
-from clipedge.export.distillation.folder import write_student
 from clipedge.export.distillation.students import check_teacher
 from clipedge.export.towers import build_image_tower, build_text_tower
+from clipedge.export.training.folder import write_student
 
 TINY = "vit:layers=1,width=32,heads=2,patch=16"
 QUICK = Recipe(steps=4, batch_size=16, validate_every=4, save_every=4, views=1)

@@ -17,12 +17,12 @@ from clipedge.cli import main
 from clipedge.evaluation.corruptions import SEVERITIES, Condition, corrupt
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.distillation import Weights
-from clipedge.export.distillation.augment import augmented
 from clipedge.export.distillation.hardening import KINDS, adversarial, corrupted
-from clipedge.export.distillation.recipe import batch_rows
 from clipedge.export.distillation.students import with_image_tower
 from clipedge.export.distillation.trainer import Trained, Work
 from clipedge.export.towers import build_image_tower
+from clipedge.export.training.augment import augmented
+from clipedge.export.training.recipe import batch_rows
 
 COSINE = Weights(cosine=2.0)
 Pixels = npt.NDArray[np.uint8]

@@ -10,18 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from clipedge.export.distillation.objectives import (
-    Embeddings,
     Weights,
     affinity_mimicking,
-    clamp_log_scale,
     contrastive_relational,
     distillation_losses,
     feature_cosine,
     feature_mse,
-    infonce,
-    infonce_with_terms,
     interactive_contrastive,
 )
+from clipedge.export.training.contrast import Embeddings
 
 N, D, SCALE, TEACHER_SCALE = 6, 5, 7.0, 11.0
 Floats = NDArray[np.float64]
@@ -50,13 +47,6 @@ def softmax_row(anchor: Floats, others: Floats, scale: float, hidden: NDArray[np
     return [power / sum(powers) for power in powers]
 
 
-def reference_infonce(first: Floats, second: Floats, scale: float, same: NDArray[np.bool_]) -> float:
-    losses = []
-    for a, b in ((first, second), (second, first)):
-        losses += [-math.log(softmax_row(a[i], b, scale, same[i])[i]) for i in range(N)]
-    return sum(losses) / len(losses)
-
-
 def reference_divergence(
     student: tuple[Floats, Floats], teacher: tuple[Floats, Floats], same: NDArray[np.bool_], entropy: bool
 ) -> float:
@@ -79,8 +69,6 @@ def test_contrastive_losses_equal_a_float64_reference(same: NDArray[np.bool_]) -
     hidden = torch.from_numpy(same)
     student, teacher = (SIDES["images"], SIDES["texts"]), (SIDES["teacher_images"], SIDES["teacher_texts"])
     ours, theirs = (t("images"), t("texts")), (t("teacher_images"), t("teacher_texts"))
-    found = infonce(*ours, SCALE, hidden)
-    assert float(found) == pytest.approx(reference_infonce(*student, SCALE, same), abs=1e-12)
     for loss, entropy in ((contrastive_relational, False), (affinity_mimicking, True)):
         expected = reference_divergence(student, teacher, same, entropy)
         assert float(loss(ours, theirs, SCALE, TEACHER_SCALE, hidden)) == pytest.approx(expected, abs=1e-12)
@@ -146,26 +134,3 @@ def test_a_perfect_student_loses_nothing_but_what_entropy_costs() -> None:
     least = affinity_mimicking(pair, pair, TEACHER_SCALE, TEACHER_SCALE)
     worse = affinity_mimicking((t("images"), t("teacher_texts")), pair, TEACHER_SCALE, TEACHER_SCALE)
     assert 0 < float(least) < float(worse)
-
-
-def test_further_terms_are_there_when_asked_for() -> None:
-    own = Embeddings(t("images"), t("texts"))
-    assert set(infonce_with_terms(own, SCALE)) == {"image_text"}
-    terms = infonce_with_terms(own, SCALE, None, t("teacher_images"), t("teacher_texts"))
-    none = np.zeros((N, N), bool)
-    for name, (first, second) in {
-        "image_text": ("images", "texts"),
-        "image_image": ("images", "teacher_images"),
-        "text_text": ("texts", "teacher_texts"),
-    }.items():
-        expected = reference_infonce(SIDES[first], SIDES[second], SCALE, none)
-        assert float(terms[name]) == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize(("before", "after"), [(9.0, math.log(100)), (-1.0, 0.0), (2.0, 2.0)])
-def test_the_temperature_is_clamped_and_can_come_back(before: float, after: float) -> None:
-    log_scale = torch.nn.Parameter(torch.tensor(before, dtype=torch.float64))
-    clamp_log_scale(log_scale)
-    assert log_scale.item() == after
-    infonce(t("images"), t("texts"), log_scale.exp()).backward()
-    assert log_scale.grad is not None and float(log_scale.grad) != 0  # no gradient is cut off at the limit

@@ -12,11 +12,11 @@ import torch
 
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.distillation import Weights, trainer
-from clipedge.export.distillation.gradients import embedding_gradients
-from clipedge.export.distillation.objectives import infonce
-from clipedge.export.distillation.precision import Precision
 from clipedge.export.distillation.trainer import Trained, Work
 from clipedge.export.towers import build_image_tower
+from clipedge.export.training.contrast import infonce
+from clipedge.export.training.gradients import embedding_gradients
+from clipedge.export.training.precision import Precision
 
 ALL = Weights(cosine=8.0, relational=1.0, affinity=1.0, interactive=1.0)
 HALVES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}

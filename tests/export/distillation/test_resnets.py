@@ -19,12 +19,12 @@ from clipedge.errors import CheckpointError, UsageError
 from clipedge.export.checkpoints import Checkpoint, load_checkpoint
 from clipedge.export.checkpoints.configs import ResNetConfig, TextConfig
 from clipedge.export.distillation import Recipe, distill
-from clipedge.export.distillation.folder import write_student
 from clipedge.export.distillation.objectives import feature_cosine
 from clipedge.export.distillation.spec import parse_spec
 from clipedge.export.distillation.students import make_student, student_config
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.towers import build_image_tower
+from clipedge.export.training.folder import write_student
 
 SMALL = "resnet:blocks=1-2-1-1,width=6"
 TEXTS = ["a photo of a red circle.", "It's BLUE, and two stars", "star " * 40]

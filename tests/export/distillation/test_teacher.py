@@ -16,12 +16,12 @@ from clipedge.calibration.data import Pictures, open_item, read_pictures
 from clipedge.errors import ImageError, UsageError
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.distillation import teacher as module
-from clipedge.export.distillation.augment import Augmentation, augmented, draw_view
-from clipedge.export.distillation.data import pictures_sha256
 from clipedge.export.distillation.shards import open_cache
 from clipedge.export.distillation.teacher import Lessons, ask_teacher, teacher_facts
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.towers import build_image_tower
+from clipedge.export.training.augment import Augmentation, augmented, draw_view
+from clipedge.export.training.data import pictures_sha256
 
 AUGMENTATION = Augmentation(seed=3)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from clipedge.calibration import scenes
@@ -16,13 +14,9 @@ from clipedge.export.source_texts import SourceTexts
 from clipedge.text import Tokenizer
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other after every small step are slower than one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(autouse=True, scope="module")
+def alone(one_thread: None) -> None:
+    """Every test here is on one thread."""
 
 
 @pytest.fixture(scope="session")
@@ -37,17 +31,9 @@ def tokenizer(model: Checkpoint) -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 captioned scenes, darkened to a third, two of them twice, listed in a table. Not to be changed."""
-    folder = tmp_path_factory.mktemp("pairs")
-    with (folder / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["path", "caption"])
-        for index in range(40):
-            scene = scenes.sample_scene("train", index % 38)
-            Image.fromarray(scenes.render(scene, 72, 64).picture // 3).save(folder / f"{index}.png")
-            table.writerows([f"{index}.png", caption] for caption in scene.captions[:2])
-    return folder / "pairs.csv"
+def pairs(write_pairs: Callable[..., Path]) -> Path:
+    """40 captioned scenes, darkened to a third, two of them twice. Not to be changed."""
+    return write_pairs([scenes.sample_scene("train", index % 38) for index in range(40)], 3)
 
 
 @pytest.fixture(scope="session")

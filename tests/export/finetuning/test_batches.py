@@ -10,11 +10,11 @@ import torch
 
 from clipedge.calibration.data import Pictures, open_item, read_pictures
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.distillation.augment import augmented, draw_view
-from clipedge.export.distillation.recipe import batch_rows
 from clipedge.export.finetuning import Recipe
 from clipedge.export.finetuning.batches import draw_batch
 from clipedge.export.finetuning.material import gather
+from clipedge.export.training.augment import augmented, draw_view
+from clipedge.export.training.recipe import batch_rows
 from clipedge.text import Tokenizer
 
 RECIPE = Recipe(batch_size=12)
@@ -27,7 +27,7 @@ def test_pictures_of_a_class_share_a_text_and_pictures_keep_theirs(
     wordings = set()
     for step in range(1, 9):
         batch = draw_batch(material, model.preprocessing, RECIPE, step)
-        rows, _ = batch_rows(step, 40, RECIPE.schedule)
+        rows, _ = batch_rows(step, 40, RECIPE)
         assert batch.pixels.shape == (1, 12, 64, 64, 3) and batch.tokens.shape[0] == 1
         assert batch.tokens.shape[1] == len(set(material.groups[rows]))
         for place, row in zip(batch.places.tolist(), rows, strict=True):
@@ -49,7 +49,7 @@ def test_views_are_new_in_every_pass_and_those_of_the_parameters(
     for step in (1, 2, 3, 4):  # three batches of twelve are a pass
         batch = draw_batch(material, model.preprocessing, recipe, step)
         assert batch.pixels.shape[0] == 2
-        rows, passed = batch_rows(step, 40, recipe.schedule)
+        rows, passed = batch_rows(step, 40, recipe)
         for place, row in enumerate(rows.tolist()):
             for view in range(2):
                 seen[row, 2 * passed + view] = batch.pixels[view, place].numpy()
@@ -66,7 +66,7 @@ def test_two_wordings_differ_and_equal_captions_are_no_negatives(model: Checkpoi
     recipe = Recipe(batch_size=4, text_text=0.5)
     for step in range(1, 6):
         batch = draw_batch(material, model.preprocessing, recipe, step)
-        rows, _ = batch_rows(step, 4, recipe.schedule)
+        rows, _ = batch_rows(step, 4, recipe)
         assert batch.tokens.shape == (2, 4, 32)
         assert not (batch.tokens[0] == batch.tokens[1]).all(dim=1).any()
         first, third = (rows.tolist().index(row) for row in (0, 2))  # both may be called "b"

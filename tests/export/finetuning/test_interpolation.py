@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from clipedge.export.distillation.validation import Score
 from clipedge.export.finetuning.interpolation import ALPHAS, Point, between, choose_alpha
+from clipedge.export.training.scores import Score
 
 
 def test_weights_lie_on_the_line_in_float64_and_the_ends_are_exact() -> None:

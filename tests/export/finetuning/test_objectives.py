@@ -1,4 +1,4 @@
-"""The loss for classes against plain float64 loops, and where it is CLIP's own."""
+"""The losses against plain float64 loops, and where that for classes is CLIP's own."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from clipedge.export.distillation.objectives import Embeddings, infonce, infonce_with_terms
-from clipedge.export.finetuning.objectives import class_contrast, class_contrast_with_terms
+from clipedge.export.finetuning.objectives import class_contrast, class_contrast_with_terms, infonce_with_terms
+from clipedge.export.training.contrast import Embeddings, infonce
 
 N, C, D, SCALE = 7, 3, 5, 9.0
 CLASSES = np.array([0, 2, 2, 1, 0, 2, 1])
@@ -76,3 +76,17 @@ def test_the_terms_are_those_of_pairs() -> None:
     for name, loss in expected.items():
         torch.testing.assert_close(found[name], loss, atol=1e-12, rtol=0)
     assert class_contrast_with_terms(own, places, SCALE).keys() == {"image_text"}
+
+
+def test_further_terms_are_there_when_asked_for() -> None:
+    """Each is CLIP's loss, which is the one for classes where each row is a class of its own."""
+    images, texts, views, wordings = (torch.from_numpy(unit(N, seed)) for seed in range(4))
+    own, each = Embeddings(images, texts), torch.arange(N)
+    assert infonce_with_terms(own, SCALE).keys() == {"image_text"}
+    terms = infonce_with_terms(own, SCALE, None, views, wordings)
+    for name, pair in {
+        "image_text": (images, texts),
+        "image_image": (images, views),
+        "text_text": (texts, wordings),
+    }.items():
+        torch.testing.assert_close(terms[name], class_contrast(*pair, each, SCALE), atol=1e-12, rtol=0)

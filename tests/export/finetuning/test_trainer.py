@@ -1,4 +1,4 @@
-"""The loop: what a step computes, that a model learns, and that a resumed one ends as an uninterrupted one."""
+"""What a step computes, that a model learns, and that a resumed one ends as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from clipedge.calibration.data import read_pictures
-from clipedge.errors import ClipEdgeError, UsageError
+from clipedge.errors import UsageError
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.distillation.objectives import infonce
 from clipedge.export.finetuning import Recipe, trainer
 from clipedge.export.finetuning.batches import draw_batch
 from clipedge.export.finetuning.exams import examine, prepare_exam, top1
@@ -23,6 +22,7 @@ from clipedge.export.finetuning.objectives import class_contrast
 from clipedge.export.finetuning.recipe import check_recipe
 from clipedge.export.finetuning.towers import Towers
 from clipedge.export.finetuning.trainer import Trained, Work, train
+from clipedge.export.training.contrast import infonce
 from clipedge.text import Tokenizer
 
 QUICK = Recipe(steps=4, batch_size=8, learning_rate=5e-4, validate_every=4, save_every=2, ema=0.5)
@@ -131,8 +131,6 @@ def test_a_resumed_training_ends_with_the_same_bits(
     assert resumed.progress == whole.progress and equal(resumed, whole)
     assert (tmp_path / "killed").read_bytes() == (tmp_path / "whole").read_bytes()
     assert not torch.are_deterministic_algorithms_enabled()
-    with pytest.raises(UsageError, match="other settings"):
-        train(work, tmp_path / "killed", "another")
 
 
 def test_updates_leave_all_other_weights_alone(make_work: MakeWork, tmp_path: Path) -> None:
@@ -144,25 +142,13 @@ def test_updates_leave_all_other_weights_alone(make_work: MakeWork, tmp_path: Pa
     assert after.parameters < 0.2 * sum(weight.numel() for weight in before.values())
 
 
-def test_patience_ends_a_training_that_gains_nothing(make_work: MakeWork, tmp_path: Path) -> None:
-    found = train(make_work(steps=50, validate_every=1, patience=2, learning_rate=1e-12), tmp_path / "state", "run")
-    assert found.progress.ended and found.progress.step < 50
-
-
-def test_a_loss_that_is_no_number_ends_the_training(make_work: MakeWork, tmp_path: Path) -> None:
-    with pytest.raises(ClipEdgeError, match="lower learning rate"):
-        train(make_work(learning_rate=1e30, steps=6, warmup=0.0), tmp_path / "state", "run")
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"steps": 0}, "steps"),
-        ({"batch_size": 1}, "batch_size"),
         ({"lora": 0}, "lora to be a rank of 1 or more"),
         ({"image_image": -1.0}, "image_image"),
         ({"text_text": float("nan")}, "text_text"),
-        ({"learning_rate": 0.0}, "learning_rate"),
     ],
 )
 def test_impossible_settings_are_named(changes: dict[str, Any], message: str) -> None:
@@ -171,5 +157,5 @@ def test_impossible_settings_are_named(changes: dict[str, Any], message: str) ->
 
 
 def test_updates_have_a_higher_rate_of_their_own() -> None:
-    assert Recipe().to_dict()["learning_rate"] == 1e-5 and Recipe(lora=8).schedule.learning_rate == 1e-4
-    assert Recipe(lora=8, learning_rate=3e-4).schedule.learning_rate == 3e-4
+    assert Recipe().to_dict()["learning_rate"] == 1e-5 and Recipe(lora=8).rate == 1e-4
+    assert Recipe(lora=8, learning_rate=3e-4).rate == 3e-4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-import torch
 
 from clipedge.calibration import scenes
 from clipedge.calibration.calibrate import Calibration, calibrate, minmax_calibration, observe_layers
@@ -37,13 +35,9 @@ class Tower:
     pictures: npt.NDArray[np.uint8]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """A sum's order is then known."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(autouse=True, scope="module")
+def alone(one_thread: None) -> None:
+    """Every test here is on one thread."""
 
 
 @pytest.fixture(scope="session")

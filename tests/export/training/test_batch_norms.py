@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from clipedge.export.distillation.batch_norms import has_statistics, keep_statistics, kept_buffers, learn_statistics
-from clipedge.export.distillation.gradients import embedding_gradients
-from clipedge.export.distillation.objectives import infonce
+from clipedge.export.training.batch_norms import has_statistics, keep_statistics, kept_buffers, learn_statistics
+from clipedge.export.training.contrast import infonce
+from clipedge.export.training.gradients import embedding_gradients
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs, PartialState
 from accelerate.utils import DistributedType, broadcast_object_list
 
 from clipedge.errors import ClipEdgeError, UsageError
-from clipedge.export.distillation.precision import Precision
+from clipedge.export.training.precision import Precision
 
 __all__ = ["by_first", "first_then_others", "is_first", "join_processes", "leave_processes", "only_first_warns"]
 

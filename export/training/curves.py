@@ -6,35 +6,32 @@ import math
 from pathlib import Path
 
 from clipedge.drawing.plots import COLOURS, Axis, Series, line_chart
-from clipedge.export.distillation.state import Progress
-from clipedge.export.distillation.validation import Score
+from clipedge.export.training.state import Progress
 from clipedge.whole import write_whole
 
-__all__ = ["axis", "write_chart", "write_curves", "write_loss"]
+__all__ = ["axis", "write_chart", "write_curves"]
 
 POINTS = 200  # of the loss's line, each the mean of its share of the steps
 TICKS = 4
 
 
-def write_curves(folder: Path, progress: Progress, teacher: Score) -> None:
-    """Write ``loss.svg`` and ``validation.svg``; ``teacher`` is the teacher's own score, drawn beside the student's."""
-    write_loss(folder, progress)
-    ends = (0.0, float(progress.step))
-    lines = [Series("cosine to the teacher", [(s.step, s.score.cosine) for s in progress.scores], COLOURS[1])]
-    if teacher.accuracy is not None:
-        accuracies = [(float(s.step), s.score.accuracy) for s in progress.scores if s.score.accuracy is not None]
-        lines = [
-            Series("zero-shot top-1", accuracies, COLOURS[0]),
-            Series(
-                "zero-shot top-1 of the teacher", [(end, teacher.accuracy) for end in ends], COLOURS[2], dashed=True
-            ),
-            *lines,
-        ]
-    write_chart(folder / "validation.svg", lines, axis("step", 0, progress.step), axis("share", 0.0, 1.0))
+def write_curves(folder: Path, progress: Progress, names: tuple[str, str, str], other: float | None) -> None:
+    """Write ``loss.svg``, the loss of every step, and ``validation.svg``.
+
+    ``names`` are those of the share of right answers, of the ``other`` model's share, which is drawn beside it (both
+    are left out where there is none), and of the cosine to that model.
+    """
+    _write_loss(folder, progress)
+    steps = float(progress.step)
+    lines = [Series(names[2], [(float(each.step), each.score.cosine) for each in progress.scores], COLOURS[1])]
+    if other is not None:
+        right = [(float(s.step), s.score.accuracy) for s in progress.scores if s.score.accuracy is not None]
+        beside = Series(names[1], [(0.0, other), (steps, other)], COLOURS[2], dashed=True)
+        lines = [Series(names[0], right, COLOURS[0]), beside, *lines]
+    write_chart(folder / "validation.svg", lines, axis("step", 0, steps), axis("share", 0.0, 1.0))
 
 
-def write_loss(folder: Path, progress: Progress) -> None:
-    """Write ``loss.svg``: the loss of every step."""
+def _write_loss(folder: Path, progress: Progress) -> None:
     losses = _thinned(progress.losses)
     low, high = min(loss for _, loss in losses), max(loss for _, loss in losses)
     lines = [Series("loss", losses, COLOURS[0])]

@@ -1,4 +1,4 @@
-"""What a student is trained and validated on: read, checked and hashed before anything is computed."""
+"""What a model is trained and validated on: read, checked and hashed before anything is computed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from clipedge.bundle import sha256_of
 from clipedge.calibration import scenes
@@ -17,10 +18,22 @@ from clipedge.calibration.data import SCENES, PictureItem, Pictures, choose, rea
 from clipedge.calibration.tars import TarPicture
 from clipedge.errors import ImageError, UsageError
 from clipedge.export.demo.pool import draw_pool
+from clipedge.export.material import truth_of
 from clipedge.parallel import cores, parallel_map
+from clipedge.prompts.bank import check_labels
+from clipedge.text import DEFAULT_TEMPLATES
 from clipedge.whole import whole_file
 
-__all__ = ["check_captions", "hold_out", "pictures_sha256", "scene_count", "training_pictures", "warn_of_unreadable"]
+__all__ = [
+    "check_captions",
+    "classes_of",
+    "default_templates",
+    "hold_out",
+    "pictures_sha256",
+    "scene_count",
+    "training_pictures",
+    "warn_of_unreadable",
+]
 
 TRAINING_SCENES = 20_000
 VALIDATION_SCENES = 600
@@ -100,6 +113,30 @@ def check_captions(pictures: Pictures, instead: str = "use losses that need none
             f"{pictures.source}: {len(bare)} of {len(pictures)} pictures have no caption, the first of them "
             f"{_name(bare[0])}; {advice}"
         )
+
+
+def classes_of(
+    pictures: Pictures, labels: Sequence[str] | None
+) -> tuple[tuple[str, ...], npt.NDArray[np.int64] | None]:
+    """The labels, and for each picture the index of its own; nothing and None where no class is known.
+
+    Raises UsageError for labels that are not those of the pictures.
+    """
+    if labels is None:
+        return (pictures.class_names, pictures.labels) if pictures.labels is not None else ((), None)
+    check_labels(labels)
+    truth = truth_of(pictures, labels)
+    if truth is None:
+        raise UsageError(
+            f"the labels are not the classes of {pictures.source} (expected {', '.join(pictures.class_names[:5])} "
+            f"or numbers that count them, found {', '.join(labels[:5])}); name each class, or leave --labels out"
+        )
+    return tuple(labels), truth
+
+
+def default_templates(names: Sequence[str]) -> tuple[str, ...]:
+    """The templates for these classes where none are given."""
+    return scenes.TEMPLATES if tuple(names) == scenes.CLASS_NAMES else DEFAULT_TEMPLATES
 
 
 def warn_of_unreadable(unreadable: Sequence[str], count: int) -> None:

@@ -16,11 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from clipedge.errors import UsageError
-from clipedge.export.distillation.validation import Score
+from clipedge.export.training.scores import Score
 from clipedge.whole import write_whole
 
-__all__ = ["Progress", "Scored", "State", "load_state", "save_state"]
+__all__ = ["STATE_NAME", "Progress", "Scored", "State", "load_state", "save_state"]
 
+STATE_NAME = "state.safetensors"
 KEY = "clipedge_training"
 
 
@@ -79,7 +80,7 @@ def load_state(path: Path, like: dict[str, torch.Tensor], run: str) -> State | N
         raise UsageError(f"{path} is damaged ({error!s:.100}); delete it to begin the training again") from None
     shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in like.items()}
     if {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()} != shapes:
-        raise UsageError(f"{path} holds other tensors than this student has; delete it to begin the training again")
+        raise UsageError(f"{path} holds other tensors than this model has; delete it to begin the training again")
     return State(tensors, progress)
 
 

@@ -17,8 +17,7 @@ from safetensors.torch import load_file
 from clipedge.cli import main
 from clipedge.errors import UsageError
 from clipedge.export.distillation import teacher
-from clipedge.export.distillation.processes import join_processes
-from clipedge.export.distillation.recipe import Recipe, check_recipe
+from clipedge.export.training.processes import join_processes
 
 SCRIPT = Path(__file__).parent / "several_processes.py"
 Codes = dict[str, list[int]]
@@ -183,11 +182,3 @@ def test_what_a_launcher_asks_for_is_not_ignored(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UsageError, match=r"launcher asks for mixed precision bf16, the training for no"):
         join_processes("no")
     assert join_processes("bf16").num_processes == join_processes().num_processes == 1
-
-
-def test_a_batch_is_shared_evenly() -> None:
-    check_recipe(Recipe(batch_size=12, accumulate=4), processes=3)
-    with pytest.raises(UsageError, match="accumulate to be a process' share of the batch, 4, at most, found 5"):
-        check_recipe(Recipe(batch_size=12, accumulate=5), processes=3)
-    with pytest.raises(UsageError, match="multiple of the 5 processes"):
-        check_recipe(Recipe(batch_size=12), processes=5)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from clipedge.errors import MissingDependencyError
-from clipedge.export.distillation.recipe import Recipe, learning_rate
-from clipedge.export.distillation.state import Progress
+from clipedge.export.training.recipe import TrainingRecipe, learning_rate
+from clipedge.export.training.state import Progress
 
 __all__ = ["followed", "require_tensorboard"]
 
@@ -26,7 +26,7 @@ def require_tensorboard() -> Any:
 
 
 @contextmanager
-def followed(folder: Path | None, recipe: Recipe, done: int) -> Iterator[Callable[[Progress], None]]:
+def followed(folder: Path | None, recipe: TrainingRecipe, done: int) -> Iterator[Callable[[Progress], None]]:
     """A function to be called after every step, which writes that step's numbers to ``folder``; None writes nothing.
 
     ``done`` steps have been done before. What an earlier process wrote of later steps, before it was killed, is hidden

@@ -29,8 +29,8 @@ from contextlib import nullcontext
 import torch
 from accelerate import Accelerator
 
-from clipedge.export.distillation.batch_norms import keep_statistics
-from clipedge.export.distillation.precision import Precision, autocast
+from clipedge.export.training.batch_norms import keep_statistics
+from clipedge.export.training.precision import Precision, autocast
 
 __all__ = ["embedding_gradients"]
 

@@ -1,4 +1,4 @@
-"""``distill.json`` (or another name), next to the result: what a run was asked for, which tells it from others, and
+"""A run's folder, and in it the file (``distill.json``, say) with what was asked for, which tells it from others, and
 what it came to."""
 
 from __future__ import annotations
@@ -10,17 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from clipedge.errors import UsageError
-from clipedge.export.distillation.facts import first_difference
+from clipedge.export.training.facts import first_difference
 from clipedge.whole import write_whole
 
-__all__ = ["RUN_NAME", "claim", "write_result"]
+__all__ = ["TRAINING_NAME", "check_output", "claim", "write_result"]
 
-RUN_NAME = "distill.json"
+TRAINING_NAME = "training"  # the folder with what a killed run goes on with
+LEFTOVERS = ".*.staging*"
 
 
-def claim(folder: Path, settings: Mapping[str, Any], name: str = RUN_NAME) -> str:
+def check_output(folder: Path, name: str) -> None:
+    """Raises UsageError for what is neither empty nor the folder of a run whose file has this name."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a new folder for the result")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / name).is_file():
+        known = {TRAINING_NAME}  # a run that was killed before it wrote its settings
+        if {path.name for path in folder.iterdir()} - known:
+            raise UsageError(f"{folder} holds files and no {name}; name a new folder for the result")
+
+
+def claim(folder: Path, settings: Mapping[str, Any], name: str) -> str:
     """Write the settings to the folder, or see that it has the same; returns their fingerprint.
 
+    What a killed run had begun to write (``clipedge.whole``) is removed: a state is several times a model's size.
     Raises UsageError that names the first difference.
     """
     path = folder / name
@@ -33,6 +45,8 @@ def claim(folder: Path, settings: Mapping[str, Any], name: str = RUN_NAME) -> st
             )
     else:
         write_whole(path, _json({"settings": settings, "result": None}))
+    for leftover in (*folder.glob(LEFTOVERS), *(folder / TRAINING_NAME).rglob(LEFTOVERS)):
+        leftover.unlink(missing_ok=True)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -46,7 +60,7 @@ def _read_run(path: Path) -> dict[str, Any]:
     return found
 
 
-def write_result(folder: Path, result: Mapping[str, Any], name: str = RUN_NAME) -> None:
+def write_result(folder: Path, result: Mapping[str, Any], name: str) -> None:
     """Put the result beside the settings."""
     path = folder / name
     write_whole(path, _json({"settings": _read_run(path)["settings"], "result": result}))

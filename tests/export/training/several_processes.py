@@ -29,12 +29,12 @@ from safetensors.torch import save_file
 from clipedge.cli import main
 from clipedge.export.checkpoints import DEMO_CHECKPOINT, load_checkpoint
 from clipedge.export.distillation import teacher
-from clipedge.export.distillation.gradients import embedding_gradients
-from clipedge.export.distillation.objectives import infonce
-from clipedge.export.distillation.processes import join_processes
 from clipedge.export.distillation.spec import parse_spec
 from clipedge.export.distillation.students import make_student
 from clipedge.export.towers import build_image_tower
+from clipedge.export.training.contrast import infonce
+from clipedge.export.training.gradients import embedding_gradients
+from clipedge.export.training.processes import join_processes
 
 STUDENT = "vit:layers=1,width=32,heads=2,patch=16"
 COUNTS, PARTS, ROWS = (1, 2, 3), (1, 2), 12

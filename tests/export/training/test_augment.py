@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from clipedge.errors import UsageError
-from clipedge.export.distillation.augment import PARAMETERS, Augmentation, augmented, check_augmentation, draw_view
+from clipedge.export.training.augment import PARAMETERS, Augmentation, augmented, check_augmentation, draw_view
 from clipedge.images.pixels import preprocess
 from clipedge.manifest import Preprocessing
 

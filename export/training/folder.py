@@ -18,7 +18,7 @@ from clipedge.export.checkpoints.huggingface.clip import image_tensors, text_ten
 from clipedge.export.checkpoints.huggingface.config import ACTIVATIONS
 from clipedge.export.checkpoints.huggingface.preprocessing import processor_config
 from clipedge.export.checkpoints.tensors import WEIGHTS_FILE
-from clipedge.export.distillation.openclip_folder import openclip_files
+from clipedge.export.training.openclip_folder import openclip_files
 from clipedge.whole import write_whole
 
 __all__ = ["write_student"]

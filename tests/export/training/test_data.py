@@ -13,8 +13,8 @@ import pytest
 
 from clipedge.calibration.data import read_pictures
 from clipedge.errors import UsageError
-from clipedge.export.distillation import data as module
-from clipedge.export.distillation.data import (
+from clipedge.export.training import data as module
+from clipedge.export.training.data import (
     check_captions,
     hold_out,
     pictures_sha256,
