@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 PEERS ?= .venv-peers
 ORIGIN ?= .venv-origin
 
-.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement bindings bindings-dependencies bindings-fuzz bench-bindings bench-distillation bench-text-students bench-finetune bench-fp8 gstreamer gstreamer-dependencies gstreamer-leaks bench-gstreamer bench-quantization-aware
+.PHONY: demo tour test test-quick lint retrain accuracy bench bench-images bench-accuracy bench-families bench-export bench-large bench-families-speed bench-few-shot bench-prompts bench-retrieval bench-haswell clean bench-heatmaps bench-decisions bench-robustness bench-stream bench-c-images bench-half bench-tensorrt bench-agreement bindings bindings-dependencies bindings-fuzz bench-bindings bench-distillation bench-text-students bench-finetune bench-fp8 gstreamer gstreamer-dependencies gstreamer-leaks bench-gstreamer bench-quantization-aware bench-timm
 
 demo: $(VENV)/.export  ## export the demonstration model to INT8, prove it, classify pictures
 	$(BIN)/clipedge export --precision int8 --output demo-output/bundle
@@ -152,6 +152,9 @@ bench-finetune: $(VENV)/.export  ## textured scenes learned, plain ones kept: be
 
 bench-quantization-aware: $(VENV)/.export  ## what finishing brings back of what INT8 loses: results/quantization_aware.md, .json
 	$(BIN)/python benchmarks/quantization_aware.py
+
+bench-timm: $(VENV)/.test $(ORIGIN)/.installed  ## which of timm's networks can be students: results/timm_towers.md, .json
+	PYTHONPATH=tests/origin/site $(ORIGIN)/bin/python benchmarks/timm_towers.py
 
 retrain: $(VENV)/.test  ## train the demonstration checkpoint again
 	$(BIN)/python -m clipedge.export.demo.train --output demo-output/checkpoint

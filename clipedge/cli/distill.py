@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="SPEC",
         help="vit-ti, vit-s, vit-b (/PATCH), rn50, rn101, vit:layers=4,width=64,patch=8, "
-        "resnet:blocks=1-1-1-1,width=12, or inherit:layers=3,width=64,heads=2",
+        "resnet:blocks=1-1-1-1,width=12, inherit:layers=3,width=64,heads=2, or timm:NAME (an image tower of timm)",
     )
     parser.add_argument(
         "--text-student",

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from clipedge.calibration.data import Pictures, choose, pixel_batches
 from clipedge.export.checkpoints import Checkpoint, ModelSource, load_checkpoint, named_source
 from clipedge.export.describe import model_facts
+from clipedge.export.distillation.exportable import as_exported, check_student
 from clipedge.export.distillation.objectives import IMAGES, PAIRS, Weights
 from clipedge.export.distillation.recipe import Recipe, check_recipe
 from clipedge.export.distillation.result import Distilled, OwnText, student_story
@@ -76,8 +77,8 @@ def distill(
     writes, and all have to see the same files. A training that was killed goes on where its last state was saved when
     it is called again with the same settings, and ends with the same bits (one process on the CPU). Raises UsageError,
     before anything is trained, for data that is missing, empty, without captions where the losses need them, without
-    captions and classes where a text tower learns from them, or too little; CheckpointError for a teacher that cannot
-    be one.
+    captions and classes where a text tower learns from them, or too little, and for a student that export would refuse;
+    CheckpointError for a teacher that cannot be one.
     """
     recipe = Recipe() if recipe is None else recipe
     processes = join_processes(recipe.mixed_precision)
@@ -90,6 +91,8 @@ def distill(
     text_spec = None if text_student is None else parse_text_spec(text_student)
     check_output(folder, RUN_NAME)
     checkpoint = _checked_teacher(named_source(teacher, arch, tokenizer, revision), spec, text_spec)
+    together = recipe.batch_size // processes.num_processes // recipe.accumulate
+    by_first(lambda: check_student(checkpoint, spec, together))
     kept = folder / TRAINING_NAME / TEACHER_NAME if cache is None else Path(cache)
     size = checkpoint.preprocessing.height
     pictures, held_out = first_then_others(
@@ -180,13 +183,14 @@ def _write(folder: Path, spec: StudentSpec, text_spec: StudentSpec | None, work:
     student = with_image_tower(work.teacher, student_config(work.teacher, spec), trained.weights)
     if text_spec is not None and trained.text_weights is not None:
         student = with_text_tower(student, text_config(work.teacher, text_spec), trained.text_weights)
+    exported = as_exported(student)
     assert trained.progress.best is not None
     lessons, exam = work.lessons, work.validation
-    before, after = model_facts(work.teacher), model_facts(student)
+    before, after = model_facts(work.teacher), model_facts(exported)
     found = Distilled(
         teacher=work.teacher.pinned_name,
         student=spec.text,
-        space_id=student.space_id,
+        space_id=exported.space_id,
         teacher_tower=before.image,
         student_tower=after.image,
         pictures=len(lessons.rows),

@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from clipedge.errors import CheckpointError, UsageError
+from clipedge.errors import UsageError
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.checkpoints.configs import ResNetConfig
 from clipedge.export.checkpoints.openclip.resnet import canonical_shapes
@@ -27,8 +27,7 @@ REDUCTION = 32  # pixels high and wide that a position of the last maps is
 def resnet_config(teacher: Checkpoint, spec: StudentSpec) -> ResNetConfig:
     """The shape that a specification of the kind "resnet" describes.
 
-    Raises UsageError for a width that gives no whole number of channels, CheckpointError for a teacher whose pictures
-    or whose way to prepare them OpenCLIP's layout, in which such a student is saved, does not have.
+    Raises UsageError for a width that gives no whole number of channels, or pictures of another size than it takes.
     """
     assert spec.width is not None and spec.blocks is not None
     pixels = teacher.preprocessing
@@ -38,12 +37,6 @@ def resnet_config(teacher: Checkpoint, spec: StudentSpec) -> ResNetConfig:
         raise UsageError(
             f"--student {spec.text}: the teacher's pictures have {pixels.height} pixels, and a ResNet needs a multiple "
             f"of {REDUCTION}; name a transformer"
-        )
-    if pixels.shortest_edge != pixels.height or pixels.interpolation not in ("bicubic", "bilinear"):
-        raise CheckpointError(
-            f"--student {spec.text}: a ResNet is saved in OpenCLIP's layout, whose pictures are scaled to the size "
-            f"that is cut out, bicubic or bilinear; those of {teacher.name} are scaled to {pixels.shortest_edge} "
-            f"pixels, {pixels.interpolation}. Name a transformer"
         )
     return ResNetConfig(pixels.height, spec.width, spec.blocks, 32 * spec.width // HEAD_WIDTH)
 

@@ -5,6 +5,7 @@
     rn50                                          a preset: OpenAI's modified ResNet of this size
     resnet:blocks=1-1-1-1,width=12                a new one of any size: the blocks of its four stages, the stem's width
     inherit:layers=3,width=64,heads=2             the teacher's own tower, cut down; what is not named stays
+    timm:mobilenetv3_small_100                    an image tower of the library timm, by its name; with new weights
 
 Further keys of a transformer: mlp, the width of the perceptrons (default: four times the width; inherited, the
 teacher's share of it).
@@ -33,9 +34,10 @@ MOST = 100_000  # no model has a dimension beyond; a slip of the finger would fi
 @dataclass(frozen=True)
 class StudentSpec:
     """Sizes of a student's tower. ``None``: of a new one what its width suggests, of an inherited one the teacher's.
-    A ResNet has ``width`` and ``blocks`` alone. ``text`` is what was written behind ``option``."""
+    A ResNet has ``width`` and ``blocks`` alone, one of timm's towers its ``name`` there. ``text`` is what was written
+    behind ``option``."""
 
-    kind: Literal["new", "inherited", "resnet"]
+    kind: Literal["new", "inherited", "resnet", "timm"]
     text: str
     layers: int | None = None
     width: int | None = None
@@ -43,6 +45,7 @@ class StudentSpec:
     mlp_width: int | None = None
     patch_size: int | None = None
     blocks: tuple[int, int, int, int] | None = None
+    name: str | None = None
     option: str = "--student"
 
     @property
@@ -65,9 +68,11 @@ def parse_spec(text: str) -> StudentSpec:
         return _transformer(text, "new" if name == "vit" else "inherited", settings)
     if name == "resnet":
         return _resnet(text, settings)
+    if name == "timm":
+        return _timm(text, settings)
     raise UsageError(
         f"--student {text}: expected {', '.join(PRESETS)} (with /PATCH), {', '.join(RESNET_PRESETS)}, "
-        "vit:layers=4,width=64,patch=8, resnet:blocks=1-1-1-1,width=12, or inherit:layers=3,width=64,heads=2"
+        "vit:layers=4,width=64,patch=8, resnet:blocks=1-1-1-1,width=12, inherit:layers=3,width=64,heads=2, or timm:NAME"
     )
 
 
@@ -87,6 +92,15 @@ def _resnet(text: str, settings: str) -> StudentSpec:
         raise UsageError(f"{named}: expected the blocks of four stages, such as 1-1-1-1, found {len(blocks)}")
     width = _number(named, values["width"])
     return StudentSpec("resnet", text, width=width, blocks=(blocks[0], blocks[1], blocks[2], blocks[3]))
+
+
+def _timm(text: str, name: str) -> StudentSpec:
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise UsageError(
+            f"--student {text}: expected the name of an architecture of timm, such as timm:mobilenetv3_small_100, "
+            "without a tag, a hub or a path: a student begins with new weights"
+        )
+    return StudentSpec("timm", text, name=name)
 
 
 def sizes_of(named: str, settings: str, keys: tuple[str, ...], needed: tuple[str, ...] = ()) -> dict[str, int]:

@@ -12,13 +12,21 @@ import torch
 from clipedge.errors import CheckpointError, UsageError
 from clipedge.export.checkpoints import Checkpoint
 from clipedge.export.checkpoints.checkpoint import space_id
-from clipedge.export.checkpoints.configs import ModelConfig, ResNetConfig, TextConfig, VitConfig
+from clipedge.export.checkpoints.configs import (
+    ImageConfig,
+    ModelConfig,
+    ResNetConfig,
+    TextConfig,
+    TracedImageConfig,
+    VitConfig,
+)
 from clipedge.export.distillation.importance import measure_importance
 from clipedge.export.distillation.inherit import inherit, inherited_config
 from clipedge.export.distillation.new_weights import new_vit_weights
 from clipedge.export.distillation.resnets import new_resnet_weights, resnet_config
 from clipedge.export.distillation.spec import StudentSpec
-from clipedge.export.training.openclip_folder import check_tokenizer
+from clipedge.export.distillation.timm_towers import new_timm_weights, timm_config
+from clipedge.export.training.openclip_folder import check_openclip
 
 __all__ = ["check_teacher", "make_student", "student_config", "with_image_tower"]
 
@@ -43,19 +51,19 @@ def check_teacher(teacher: Checkpoint) -> None:
     assert teacher.tokenizer_json  # read now: what is missing is said before anything is trained
 
 
-def student_config(teacher: Checkpoint, spec: StudentSpec) -> VitConfig | ResNetConfig:
+def student_config(teacher: Checkpoint, spec: StudentSpec) -> VitConfig | ResNetConfig | TracedImageConfig:
     """The shape of the student's image tower.
 
     Raises UsageError for sizes that do not go together, CheckpointError for a teacher that nothing can be inherited
-    from, or that has no such student.
+    from, or that has no such student, MissingDependencyError for one of timm's towers without timm.
     """
     if spec.kind == "inherited":
         return inherited_config(teacher, spec)
-    if spec.kind == "resnet":
-        config = resnet_config(teacher, spec)
-        check_tokenizer(teacher)
-        return config
-    return _vit_config(teacher, spec)
+    if spec.kind == "new":
+        return _vit_config(teacher, spec)
+    config = resnet_config(teacher, spec) if spec.kind == "resnet" else timm_config(teacher, spec)
+    check_openclip(teacher, spec.text)
+    return config
 
 
 def _vit_config(teacher: Checkpoint, spec: StudentSpec) -> VitConfig:
@@ -92,6 +100,8 @@ def make_student(
     importance; for a new one they are not read.
     """
     config = student_config(teacher, spec)
+    if isinstance(config, TracedImageConfig):
+        return with_image_tower(teacher, config, new_timm_weights(config, seed))
     if isinstance(config, ResNetConfig):
         return with_image_tower(teacher, config, new_resnet_weights(config, teacher.embed_dim, seed))
     if spec.kind == "inherited":
@@ -99,9 +109,7 @@ def make_student(
     return with_image_tower(teacher, config, new_vit_weights(config, teacher.embed_dim, seed))
 
 
-def with_image_tower(
-    teacher: Checkpoint, config: VitConfig | ResNetConfig, weights: Mapping[str, torch.Tensor]
-) -> Checkpoint:
+def with_image_tower(teacher: Checkpoint, config: ImageConfig, weights: Mapping[str, torch.Tensor]) -> Checkpoint:
     """The teacher with another image tower: another embedding space, since pictures land elsewhere."""
     model = ModelConfig(config, teacher.text, teacher.embed_dim)
     return dataclasses.replace(

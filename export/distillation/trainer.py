@@ -23,12 +23,13 @@ from clipedge.export.distillation.batches import student_views, teacher_side
 from clipedge.export.distillation.hardening import adversarial
 from clipedge.export.distillation.objectives import Weights, distillation_losses
 from clipedge.export.distillation.recipe import Recipe
-from clipedge.export.distillation.student_tower import student_tower
+from clipedge.export.distillation.student_tower import student_tower, undecayed, weights_of
 from clipedge.export.distillation.teacher import Lessons
 from clipedge.export.distillation.texts import tokens_of
 from clipedge.export.distillation.validation import Validation, validate
 from clipedge.export.source_texts import SourceTexts
 from clipedge.export.towers import build_text_tower
+from clipedge.export.training.batch_norms import average_statistics, keep_statistics, kept_buffers
 from clipedge.export.training.contrast import Embeddings
 from clipedge.export.training.determinism import deterministic
 from clipedge.export.training.gradients import joint_gradients
@@ -83,8 +84,9 @@ def train(student: Checkpoint, work: Work, state_path: Path, run: str, events: P
     with deterministic() if work.own_text and accelerator.device.type == "cpu" else nullcontext():
         run_steps(learner, trainee.gradients, trainee.score, state_path, run, first=first, events=events)
     weights = {name: weight.cpu() for name, weight in learner.best.items()}
+    log_scale = float(weights.pop(LOG_SCALE))
     text = {name.removeprefix(TEXT): weights.pop(name) for name in list(weights) if name.startswith(TEXT)}
-    return Trained(weights, float(weights.pop(LOG_SCALE)), learner.progress, text or None)
+    return Trained(weights_of(weights), log_scale, learner.progress, text or None)
 
 
 def _towers(student: Checkpoint, own_text: bool) -> dict[str, torch.nn.Module]:
@@ -109,16 +111,21 @@ class _Student:
         recipe, device = work.recipe, accelerator.device
         towers = _towers(student, work.own_text)
         self.towers = {name: tower.requires_grad_(True).to(device) for name, tower in towers.items()}
-        self.averages = {name: copy.deepcopy(tower).requires_grad_(False) for name, tower in self.towers.items()}
+        self.averages = {name: copy.deepcopy(tower).requires_grad_(False).eval() for name, tower in self.towers.items()}
         self.log_scale = torch.nn.Parameter(torch.tensor(math.log(student.logit_scale), device=device))
-        self.learner = Learner(
-            {**_named(self.towers), LOG_SCALE: self.log_scale},
-            {**_named(self.averages), LOG_SCALE: self.log_scale.detach().clone()},
-            recipe,
-            gradient_scaler(recipe.mixed_precision, device),
-        )
         # The towers, or what averages their gradients over processes.
         self.shared = [accelerator.prepare_model(tower) for tower in self.towers.values()]
+        for shared in self.shared if accelerator.num_processes > 1 else ():
+            shared.broadcast_buffers = False  # all processes' statistics are averaged, not the first's taken
+        averages = {**_named(self.averages), **kept_buffers(self.averages[IMAGE])}
+        self.learner = Learner(
+            {**_named(self.towers), LOG_SCALE: self.log_scale},
+            {**averages, LOG_SCALE: self.log_scale.detach().clone()},
+            recipe,
+            gradient_scaler(recipe.mixed_precision, device),
+            kept_buffers(self.towers[IMAGE]),  # taken here: preparing a tower replaces its buffers
+            undecayed(self.towers[IMAGE]),
+        )
         self.tokenizer = SourceTexts(work.teacher).tokenizer if work.own_text else None
 
     def gradients(self, step: int) -> float:
@@ -133,7 +140,7 @@ class _Student:
             losses = distillation_losses(student, teacher, scale, factor, work.weights, same, own_texts)
             return torch.stack(list(losses.values())).sum()
 
-        return joint_gradients(
+        loss = joint_gradients(
             list(zip(self.shared, inputs, strict=True)),
             loss_of,
             recipe.accumulate,
@@ -141,6 +148,8 @@ class _Student:
             precision=recipe.mixed_precision,
             scaler=self.learner.scaler,
         )
+        average_statistics(self.towers[IMAGE], self.accelerator)
+        return loss
 
     def _batch(self, step: int) -> tuple[list[torch.Tensor], Embeddings, torch.Tensor | None]:
         """This process' pictures of a step and, for a text tower of the student's own, texts; the teacher's embeddings
@@ -155,7 +164,8 @@ class _Student:
         teacher = Embeddings(side.images.to(device), None if side.texts is None else side.texts.to(device))
         if recipe.adversarial:
             targets = teacher.images.tensor_split(parts)[part]
-            pixels = adversarial(self.towers[IMAGE], pixels, targets, recipe.adversarial, recipe.accumulate)
+            with keep_statistics(self.towers[IMAGE]):
+                pixels = adversarial(self.towers[IMAGE], pixels, targets, recipe.adversarial, recipe.accumulate)
         inputs = [pixels]
         if self.tokenizer is not None and side.places is not None:
             texts = [work.lessons.wordings[place] for place in np.array_split(side.places, parts)[part]]

@@ -11,7 +11,7 @@ from torch import nn
 from clipedge.errors import MissingDependencyError
 from clipedge.export.checkpoints.configs import TracedImageConfig
 
-__all__ = ["open_clip_image_tower"]
+__all__ = ["import_open_clip", "open_clip_image_tower"]
 
 # A text tower has to be there, too; the smallest.
 SOME_TEXT: Mapping[str, Any] = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
@@ -25,7 +25,7 @@ def open_clip_image_tower(config: TracedImageConfig) -> nn.Module:
     """
     settings = json.loads(config.settings)
     vision = {**settings["vision_cfg"], "timm_model_pretrained": False}  # nothing is downloaded
-    model = _open_clip().CLIP(
+    model = import_open_clip().CLIP(
         embed_dim=settings["embed_dim"],
         vision_cfg=vision,
         text_cfg=dict(SOME_TEXT),
@@ -35,8 +35,9 @@ def open_clip_image_tower(config: TracedImageConfig) -> nn.Module:
     return tower.eval()
 
 
-def _open_clip() -> Any:
-    """open_clip cannot be imported beside a torchvision that was built for another torch: RuntimeError."""
+def import_open_clip() -> Any:
+    """open_clip, with timm. Raises MissingDependencyError where they are not installed, or lie beside a torchvision
+    that was built for another torch: open_clip then cannot be imported."""
     try:
         import open_clip
         import timm  # noqa: F401

@@ -1,5 +1,5 @@
 """A student as a folder that export reads as any other: in Hugging Face's CLIP layout, which transformers reads too, or
-with a ResNet in OpenCLIP's (``openclip_folder.py``)."""
+with a ResNet or one of timm's towers in OpenCLIP's (``openclip_folder.py``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 
 from clipedge.export.checkpoints import Checkpoint
-from clipedge.export.checkpoints.configs import ResNetConfig, TextConfig, VitConfig
+from clipedge.export.checkpoints.configs import ResNetConfig, TextConfig, TracedImageConfig, VitConfig
 from clipedge.export.checkpoints.huggingface.clip import image_tensors, text_tensors
 from clipedge.export.checkpoints.huggingface.config import ACTIVATIONS
 from clipedge.export.checkpoints.huggingface.preprocessing import processor_config
@@ -34,7 +34,7 @@ def write_student(student: Checkpoint, folder: Path, log_scale: float, story: st
     """
     image, text = student.image, student.text
     assert isinstance(text, TextConfig)
-    if isinstance(image, ResNetConfig):
+    if isinstance(image, (ResNetConfig, TracedImageConfig)):
         files, library = openclip_files(student, image, text, log_scale), "open_clip"
     else:
         assert isinstance(image, VitConfig)

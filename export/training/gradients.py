@@ -18,16 +18,20 @@ Towers of two kinds, for pictures and for texts, have embeddings and sums of the
 
 An all-gather that lets gradients through gives the same: each embedding then gets the gradients of P equal losses, P
 times dL/dE, before the mean is taken. Those gradients would have to be sent, too.
+
+With BatchNorms an embedding depends on all pictures of its part. The sum is then one over parts, each with the
+derivative of all its embeddings, and as exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
 import torch
 from accelerate import Accelerator
 
+from clipedge.export.training.batch_norms import keep_statistics
 from clipedge.export.training.precision import Precision, autocast
 
 __all__ = ["embedding_gradients", "joint_gradients"]
@@ -71,7 +75,9 @@ def joint_gradients(
             embeds: torch.Tensor = tower(piece)
         return embeds.to(torch.promote_types(embeds.dtype, torch.float32))
 
-    with torch.set_grad_enabled(parts == 1):
+    with torch.set_grad_enabled(parts == 1), ExitStack() as kept:
+        for tower, _ in sides if parts > 1 else ():
+            kept.enter_context(keep_statistics(tower))
         own = [torch.cat([embed(tower, piece) for piece in inputs.tensor_split(parts)]) for tower, inputs in sides]
     count, index = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
     everyones = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 
@@ -18,8 +18,9 @@ LOG_SCALE = "log_scale"  # the name of the parameter that is the logarithm of th
 
 
 class Learner:
-    """``parameters`` are trained, and ``averages``, of the same names, follow them. ``best`` is a copy of the averages
-    with the best score."""
+    """``parameters`` are trained, ``statistics`` are what a tower learns beside them (``batch_norms.py``), and
+    ``averages``, of the names of both, follow them. ``best`` is a copy of the averages with the best score.
+    ``undecayed``: parameters without weight decay, whatever their shape."""
 
     def __init__(
         self,
@@ -27,11 +28,14 @@ class Learner:
         averages: Mapping[str, torch.Tensor],
         recipe: TrainingRecipe,
         scaler: torch.amp.GradScaler,
+        statistics: Mapping[str, torch.Tensor] | None = None,
+        undecayed: Collection[str] = (),
     ) -> None:
+        self.learned = {**parameters, **(statistics or {})}
         self.parameters, self.averages, self.recipe, self.scaler = parameters, averages, recipe, scaler
         self.progress = Progress()
         self.best = self._copy()
-        self.optimizer = adamw(parameters, recipe.rate, recipe.weight_decay)
+        self.optimizer = adamw(parameters, recipe.rate, recipe.weight_decay, undecayed)
 
     def update(self, step: int) -> None:
         """Change the weights by the gradients that they have, and the averages by the weights."""
@@ -44,7 +48,10 @@ class Learner:
         clamp_log_scale(self.parameters[LOG_SCALE])
         with torch.no_grad():
             for name, average in self.averages.items():
-                average.lerp_(self.parameters[name], 1 - ema_decay(step, self.recipe))
+                if average.is_floating_point():
+                    average.lerp_(self.learned[name], 1 - ema_decay(step, self.recipe))
+                else:  # a count
+                    average.copy_(self.learned[name])
 
     def take(self, score: Score) -> None:
         """Note the score of the averages; the best so far are kept."""
@@ -56,7 +63,7 @@ class Learner:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that has to be kept, by name."""
-        tensors = {f"weights.{name}": weight for name, weight in self.parameters.items()}
+        tensors = {f"weights.{name}": weight for name, weight in self.learned.items()}
         tensors |= {f"average.{name}": weight for name, weight in self.averages.items()}
         tensors |= {f"best.{name}": weight for name, weight in self.best.items()}
         for name, weight in self.parameters.items():
@@ -68,9 +75,10 @@ class Learner:
         """Go back to what ``tensors`` gave."""
         tensors = state.tensors
         with torch.no_grad():
-            for name, weight in self.parameters.items():
+            for name, weight in self.learned.items():
                 weight.copy_(tensors[f"weights.{name}"])
                 self.averages[name].copy_(tensors[f"average.{name}"])
+            for name, weight in self.parameters.items():
                 if state.progress.step:
                     self.optimizer.state[weight] = {
                         # AdamW counts its steps on the CPU, wherever the weights are.

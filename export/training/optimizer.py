@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 
@@ -12,9 +12,17 @@ MAX_GRADIENT = 1.0
 BETAS, EPS = (0.9, 0.98), 1e-6  # Radford et al. 2021, arXiv 2103.00020, table 19, for vision transformers
 
 
-def adamw(parameters: Mapping[str, torch.Tensor], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """Weight decay on matrices and kernels, not on gains, biases, positions and the scale."""
-    decays = {name: weight.ndim >= 2 and not name.endswith(".position") for name, weight in parameters.items()}
+def adamw(
+    parameters: Mapping[str, torch.Tensor],
+    learning_rate: float,
+    weight_decay: float,
+    undecayed: Collection[str] = (),
+) -> torch.optim.AdamW:
+    """Weight decay on matrices and kernels, not on gains, biases, positions, the scale and what ``undecayed`` has."""
+    decays = {
+        name: weight.ndim >= 2 and not name.endswith(".position") and name not in undecayed
+        for name, weight in parameters.items()
+    }
     groups = [
         {
             "params": [weight for name, weight in parameters.items() if decays[name] == decay],

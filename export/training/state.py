@@ -46,8 +46,8 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """``tensors``: the weights, their moving average, the best average, the optimizer's moments and with float16 the
-    gradients' scale, by name."""
+    """``tensors``: the weights and running statistics, their moving average, the best average, the optimizer's
+    moments and with float16 the gradients' scale, by name."""
 
     tensors: dict[str, torch.Tensor]
     progress: Progress

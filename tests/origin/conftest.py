@@ -30,6 +30,7 @@ ORIGIN_PYTHON = Path(os.environ.get("CLIPEDGE_ORIGIN_PYTHON", ROOT / ".venv-orig
 TEXTS = ["a photo of a cat", "A  red cube, on the left!", "deux chiens", "x" * 400, ""]
 
 AskOrigin = Callable[..., Path]
+RunAtOrigin = Callable[..., str]
 Array = npt.NDArray[Any]
 AssertAsOrigin = Callable[[Checkpoint, Path, Path], None]
 
@@ -45,14 +46,25 @@ def origin_python() -> Path:
 
 
 @pytest.fixture(scope="session")
-def export_at_origin() -> Callable[..., None]:
-    """(model, output, further options): ``clipedge export`` in the origin's environment, where open_clip is."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).with_name("site"))}
+def run_at_origin(origin_python: Path) -> RunAtOrigin:
+    """(arguments): Python in the origin's environment, with ClipEdge beside open_clip. Returns what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).with_name("site")), "OMP_NUM_THREADS": "1"}
 
-    def run(model: Path, output: Path, *options: str) -> None:
-        command = [str(ORIGIN_PYTHON), "-m", "clipedge", "export", str(model), "--output", str(output), *options]
+    def run(*arguments: str) -> str:
+        command = [str(origin_python), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def export_at_origin(run_at_origin: RunAtOrigin) -> Callable[..., None]:
+    """(model, output, further options): ``clipedge export`` in the origin's environment, where open_clip is."""
+
+    def run(model: Path, output: Path, *options: str) -> None:
+        run_at_origin("-m", "clipedge", "export", str(model), "--output", str(output), *options)
 
     return run
 

@@ -19,7 +19,7 @@ from clipedge.errors import CheckpointError
 from clipedge.export.checkpoints.configs import ResNetConfig
 from clipedge.export.checkpoints.tensors import Shape
 
-__all__ = ["canonical_resnet", "canonical_shapes", "is_batch_count", "resnet_shapes", "stored_resnet"]
+__all__ = ["PREFIX", "canonical_resnet", "canonical_shapes", "is_batch_count", "resnet_shapes", "stored_resnet"]
 
 PREFIX = "visual."
 POOL = f"{PREFIX}attnpool."
