@@ -1,4 +1,4 @@
-"""The whole job: a teacher and pictures to a student that export, transformers and the runtime take."""
+"""The whole job: a teacher and pictures to a student that export and the runtime take."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, CLIPModel
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import clipedge
 from clipedge.calibration import scenes
@@ -24,8 +21,7 @@ from clipedge.errors import CheckpointError, UsageError
 from clipedge.export.checkpoints import Checkpoint, load_checkpoint
 from clipedge.export.distillation import Recipe, distill
 from clipedge.export.distillation.students import check_teacher
-from clipedge.export.towers import build_image_tower, build_text_tower
-from clipedge.export.training.folder import write_student
+from clipedge.export.towers import build_image_tower
 
 TINY = "vit:layers=1,width=32,heads=2,patch=16"
 QUICK = Recipe(steps=4, batch_size=16, validate_every=4, save_every=4, views=1)
@@ -64,23 +60,6 @@ def test_the_folder_holds_what_it_should(student: Path, teacher: Checkpoint) -> 
         assert len(picture.findall("{http://www.w3.org/2000/svg}polyline")) == lines
 
 
-def test_transformers_reads_the_student_and_gives_the_same_embeddings(student: Path) -> None:
-    checkpoint = load_checkpoint(student)
-    model = CLIPModel.from_pretrained(student).eval()
-    pictures, _ = scenes.labelled_pictures("test", 4, size=64)
-    texts = ["a red circle", "two blue stars above a house"]
-    inputs = CLIPImageProcessorPil.from_pretrained(student)(list(pictures), return_tensors="pt")
-    tokens = AutoTokenizer.from_pretrained(student)(texts, padding=True, return_tensors="pt")
-    with torch.inference_mode():
-        theirs = model(**inputs, **tokens)
-        images = build_image_tower(checkpoint)(torch.from_numpy(pictures))
-        ids = np.array(clipedge.text.Tokenizer.from_file(checkpoint.tokenizer_json, 32)(texts))
-        ours = build_text_tower(checkpoint)(torch.from_numpy(ids))
-    torch.testing.assert_close(images, theirs.image_embeds, atol=1e-5, rtol=0)
-    torch.testing.assert_close(ours, theirs.text_embeds, atol=1e-5, rtol=0)
-    assert float(model.logit_scale.detach().exp()) == pytest.approx(checkpoint.logit_scale)
-
-
 @pytest.mark.slow
 def test_the_bundle_gives_the_students_answers(
     student: Path, pairs: Path, exam: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -96,18 +75,6 @@ def test_the_bundle_gives_the_students_answers(
     with torch.inference_mode():
         own = build_image_tower(checkpoint)(torch.from_numpy(pictures)).numpy()
     np.testing.assert_allclose(clip.encode_image(pictures), own, atol=1e-5)
-
-
-@pytest.mark.parametrize("resize", ["shortest-edge", "squash"])
-def test_a_written_teacher_is_read_as_it_was(teacher: Checkpoint, resize: Any, tmp_path: Path) -> None:
-    settings = dataclasses.replace(teacher.preprocessing, resize=resize, interpolation="bilinear")
-    changed = dataclasses.replace(teacher, preprocessing=settings, license="apple-amlr (https://example.org/LICENSE)")
-    write_student(changed, tmp_path / "copy", 4.0, "# A copy\n")
-    found = load_checkpoint(tmp_path / "copy")
-    assert found.space_id == teacher.space_id
-    for field in ("image", "text", "embed_dim", "preprocessing", "license", "tokenizer_json"):
-        assert getattr(found, field) == getattr(changed, field), field
-    assert found.logit_scale == pytest.approx(float(np.exp(np.float32(4.0))))
 
 
 def test_an_inherited_student_of_pictures_alone(
