@@ -6,7 +6,7 @@ TensorRT computes attention in INT8 in one kernel, where queries, keys, the soft
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,10 @@ from clipedge.calibration.observers import Range, mse_range
 from clipedge.calibration.patches import Patches
 from clipedge.calibration.tensors import inferred
 
-__all__ = ["Attention", "attention_ranges", "attentions"]
+__all__ = ["Attention", "attention_ranges", "attentions", "products_with_tokens"]
 
 MOVING = ("Transpose", "Reshape")
+RANK = 4  # (B, H, queries, T)
 Floats = npt.NDArray[np.float32]
 
 
@@ -50,21 +51,14 @@ class Attention:
 
 
 def attentions(model: onnx.ModelProto) -> list[Attention]:
-    """Every attention of a graph whose queries and keys are both computed, over a known number of tokens."""
-    producers = {output: node for node in model.graph.node for output in node.output}
-    sizes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in inferred(model)}
+    """Every attention of a graph whose queries and keys are both computed, over a known number of tokens.
+
+    Not that to the tokens themselves (``products_with_tokens``).
+    """
+    producers = _producers(model)
     found = []
-    for softmax in model.graph.node:
-        if softmax.op_type != "Softmax":
-            continue
-        scores = producers.get(softmax.input[0])
-        if scores is not None and scores.op_type == "Add":  # the mask
-            scores = producers.get(scores.input[0])
-        mixed = next((node for node in model.graph.node if softmax.output[0] in node.input[:1]), None)
-        if scores is None or mixed is None or scores.op_type != "MatMul" or mixed.op_type != "MatMul":
-            continue
-        tokens = sizes.get(softmax.output[0], [0])[-1]
-        if not tokens:
+    for scores, softmax, mixed, shape in _softmaxes(model):
+        if len(shape) != RANK or not shape[-1]:
             continue
         query, key, value = (
             _before_heads(producers, name) for name in (scores.input[0], scores.input[1], mixed.input[1])
@@ -77,11 +71,37 @@ def attentions(model: onnx.ModelProto) -> list[Attention]:
                 key=key,
                 value=value,
                 weights=softmax.output[0],
-                tokens=tokens,
+                tokens=shape[-1],
                 out=_reader(model, mixed.output[0]),
             )
         )
     return found
+
+
+def products_with_tokens(model: onnx.ModelProto) -> list[str]:
+    """The products of attention that asks the tokens themselves (``simplify.absorb_keys_and_values``), by node. Its
+    heads are as wide as the tower: no kernel takes them in 8 bits."""
+    asked = [(scores, mixed) for scores, _, mixed, shape in _softmaxes(model) if len(shape) == RANK - 1]
+    return [product.name for pair in asked for product in pair]
+
+
+def _softmaxes(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto, onnx.NodeProto, list[int]]]:
+    """Each softmax between two products: the first product, the softmax, the second, and the softmax's shape."""
+    producers = _producers(model)
+    sizes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in inferred(model)}
+    for softmax in model.graph.node:
+        if softmax.op_type != "Softmax":
+            continue
+        scores = producers.get(softmax.input[0])
+        if scores is not None and scores.op_type == "Add":  # the mask
+            scores = producers.get(scores.input[0])
+        mixed = next((node for node in model.graph.node if softmax.output[0] in node.input[:1]), None)
+        if scores is not None and mixed is not None and scores.op_type == mixed.op_type == "MatMul":
+            yield scores, softmax, mixed, sizes.get(softmax.output[0], [])
+
+
+def _producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    return {output: node for node in model.graph.node for output in node.output}
 
 
 def attention_ranges(

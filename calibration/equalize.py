@@ -3,8 +3,9 @@
 x W = (x / s) (s W). One range for all channels then fits each of them (Xiao et al. 2022, "SmoothQuant", arXiv
 2211.10438; Nagel et al. 2019, arXiv 1906.04721). The division costs nothing, because it is folded into what produces
 the activation: the gain and bias of a LayerNorm, the columns of the values' projection, since attention mixes tokens,
-never channels, or the kernels of a convolution, with or without a ReLU behind. The function of the float graph does not
-change.
+never channels, or the kernels of a convolution, with or without a ReLU behind. Attention may also mix a norm's tokens
+themselves, and take their products with the outputs of a layer, which are then multiplied
+(``simplify.absorb_keys_and_values``). The function of the float graph does not change.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ Floats = npt.NDArray[np.float32]
 
 # A norm's output goes through these to a linear layer without a change to any value or to the order of channels.
 PASSING = frozenset({"Reshape", "Gather", "GatherND", "Slice"})
+CHANNELS_FIRST = [0, 2, 1]
 QKV_NAMES = ("qkv", "key_value", "value")
 
 
@@ -37,7 +39,8 @@ class Smoothing:
 
     ``kind``: behind a LayerNorm, between the value and the output projection of attention, or behind a convolution. A
     producer is a constant whose last ``channels`` numbers along its last axis belong to the activation's channels; of a
-    convolution's weight they lie along the first.
+    convolution's weight they lie along the first. ``partners`` are multiplied, too: weights (in, channels) and biases
+    of layers with whose outputs the activation has a product.
     """
 
     name: str
@@ -45,6 +48,15 @@ class Smoothing:
     channels: int
     producers: tuple[str, ...]
     layers: tuple[Linear, ...]
+    partners: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Readers:
+    """All that read a tensor: ``layers``, and products of it with the outputs of the layers ``met``."""
+
+    layers: tuple[Linear, ...] = ()
+    met: tuple[Linear, ...] = ()
 
 
 def smoothing_places(model: onnx.ModelProto, layers: Sequence[Layer], constants: Constants) -> list[Smoothing]:
@@ -52,55 +64,93 @@ def smoothing_places(model: onnx.ModelProto, layers: Sequence[Layer], constants:
     linears = [layer for layer in layers if isinstance(layer, Linear)]
     places = []
     for node in model.graph.node:
-        readers: tuple[Linear, ...] = ()
+        readers: _Readers | None = None
         kind: Literal["norm", "convolution"] = "norm"
         if node.op_type == "LayerNormalization":
             readers = _linear_readers(model, node.output[0], linears)
         elif node.op_type == "Conv" and node.input[1] in constants:
             kind, readers = "convolution", _linear_readers_of_maps(model, node.output[0], linears)
-        if readers:
+        if readers is not None and readers.layers:
             producers = tuple(node.input[1:])  # gain or weight, and bias
-            places.append(Smoothing(node.name, kind, len(constants[node.input[1]]), producers, readers))
+            partners = tuple(name for layer in readers.met for name in _parameters(layer))
+            channels = len(constants[node.input[1]])
+            places.append(Smoothing(node.name, kind, channels, producers, readers.layers, partners))
     by_name = {layer.name: layer for layer in linears}
     for layer in linears:
         block, _, part = layer.name.rpartition(".")
         values = next((by_name[f"{block}.{name}"] for name in QKV_NAMES if f"{block}.{name}" in by_name), None)
         if part == "out" and values is not None:
-            producers = tuple(name for name in (values.weight, values.bias) if name)
-            places.append(Smoothing(layer.name, "attention", len(constants[layer.weight]), producers, (layer,)))
+            channels = len(constants[layer.weight])
+            places.append(Smoothing(layer.name, "attention", channels, _parameters(values), (layer,)))
     return places
 
 
-def _linear_readers(model: onnx.ModelProto, tensor: str, layers: Sequence[Linear]) -> tuple[Linear, ...]:
+def _parameters(layer: Linear) -> tuple[str, ...]:
+    return tuple(name for name in (layer.weight, layer.bias) if name)
+
+
+def _linear_readers(model: onnx.ModelProto, tensor: str, layers: Sequence[Linear]) -> _Readers | None:
     """The layers that read a tensor, or nothing if anything else reads it too."""
     found: list[Linear] = []
+    met: list[Linear] = []
     by_name = {layer.name: layer for layer in layers}
     for node in model.graph.node:
         if tensor not in node.input:
             continue
         if node.name in by_name:
             found.append(by_name[node.name])
-        elif node.op_type in PASSING:
+        elif node.op_type in PASSING or _mixes_rows_of(node, tensor):
             behind = _linear_readers(model, node.output[0], layers)
-            if not behind:
-                return ()
-            found += behind
+            if behind is None:
+                return None
+            found += behind.layers
+            met += behind.met
         else:
-            return ()
-    return tuple(found)
+            layer = _met(model, node, layers)
+            if layer is None:
+                return None
+            met.append(layer)
+    return _Readers(tuple(found), tuple(met)) if found or met else None
 
 
-def _linear_readers_of_maps(model: onnx.ModelProto, tensor: str, layers: Sequence[Linear]) -> tuple[Linear, ...]:
-    """The layers that read maps as rows, or nothing if anything else reads them, too."""
+def _mixes_rows_of(node: onnx.NodeProto, tensor: str) -> bool:
+    """A product from the left leaves the channels what they are."""
+    return node.op_type == "MatMul" and node.input[1] == tensor and node.input[0] != tensor
+
+
+def _met(model: onnx.ModelProto, node: onnx.NodeProto, layers: Sequence[Linear]) -> Linear | None:
+    """The layer whose outputs, and nothing else, a tensor (B, tokens, channels) is multiplied with behind ``node``."""
+    if node.op_type != "Transpose" or list(helper.get_node_attr_value(node, "perm")) != CHANNELS_FIRST:
+        return None
+    product = _only_reader(model, node.output[0])
+    if product is None or product.op_type != "MatMul" or product.input[1] != node.output[0]:
+        return None
+    return next((layer for layer in layers if _ends_in(model, layer.output, product)), None)
+
+
+def _ends_in(model: onnx.ModelProto, tensor: str, product: onnx.NodeProto) -> bool:
+    """Whether a tensor's values, be it in another shape, are the left side of a product and serve nothing else."""
+    reader = _only_reader(model, tensor)
+    if reader is not None and reader.op_type == "Reshape":
+        return _ends_in(model, reader.output[0], product)
+    return reader == product and product.input[0] == tensor
+
+
+def _only_reader(model: onnx.ModelProto, tensor: str) -> onnx.NodeProto | None:
     readers = [node for node in model.graph.node if tensor in node.input]
-    if len(readers) != 1:
-        return ()
-    (node,) = readers
+    return readers[0] if len(readers) == 1 else None
+
+
+def _linear_readers_of_maps(model: onnx.ModelProto, tensor: str, layers: Sequence[Linear]) -> _Readers | None:
+    """The layers that read maps as rows, or nothing if anything else reads them, too."""
+    node = _only_reader(model, tensor)
+    if node is None:
+        return None
     if node.op_type == "Relu":
         return _linear_readers_of_maps(model, node.output[0], layers)
     if node.op_type == "Transpose" and list(helper.get_node_attr_value(node, "perm")) == TO_ROWS:
         return _linear_readers(model, node.output[0], layers)
-    return ()
+    return None
 
 
 def smoothing_scale(largest: Floats, weights: Sequence[Floats], strength: float) -> Floats:
@@ -122,7 +172,7 @@ def smoothing_scale(largest: Floats, weights: Sequence[Floats], strength: float)
 def fold_scales(
     constants: dict[str, npt.NDArray[Any]], places: Sequence[Smoothing], scales: Mapping[str, Floats]
 ) -> None:
-    """Write the scales (by place) into the constants: producers are divided, weights multiplied."""
+    """Write the scales (by place) into the constants: producers are divided, weights and partners multiplied."""
     for place in places:
         if place.name not in scales:
             continue
@@ -136,3 +186,5 @@ def fold_scales(
             constants[name] = changed
         for layer in place.layers:
             constants[layer.weight] = constants[layer.weight] * scale[:, None]
+        for name in place.partners:
+            constants[name] = constants[name] * scale

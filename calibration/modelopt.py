@@ -2,11 +2,12 @@
 
 Its defaults decide what is quantized and with which ranges (entropy calibration; in INT8 attention up to 512 tokens,
 sums and poolings besides the layers, in FP8 attention and sums; scales by channel for weights, by tensor for the rest;
-https://nvidia.github.io/Model-Optimizer/guides/_onnx_quantization.html), with three exceptions: what is not quantized
-stays in float32 instead of float16, weights are stored as quantized, and FP8 leaves the patch embedding in float. That
-reads bytes, of which E4M3 keeps four bits (of what FP8 costs the demonstration model it is two fifths); where it
-is a convolution, Model Optimizer leaves it in float by itself. It calibrates on the CPU with one input at a time, as if
-for INT8; for FP8 the same ranges become those of numbers up to 448.
+https://nvidia.github.io/Model-Optimizer/guides/_onnx_quantization.html), with four exceptions: what is not quantized
+stays in float32 instead of float16, weights are stored as quantized, the products of attention that no kernel takes in
+8 bits are left in float (``products_with_tokens``), and FP8 leaves the patch embedding in float. That reads bytes, of
+which E4M3 keeps four bits (of what FP8 costs the demonstration model it is two fifths); where it is a convolution,
+Model Optimizer leaves it in float by itself. It calibrates on the CPU with one input at a time, as if for INT8; for FP8
+the same ranges become those of numbers up to 448.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from clipedge.calibration.attention import products_with_tokens
 from clipedge.calibration.linears import PATCH_EMBED
 from clipedge.calibration.storage import save_model
 from clipedge.errors import BackendError, MissingDependencyError
@@ -40,6 +42,7 @@ def quantize_with_modelopt(
     quantize = require_modelopt()
     inputs = {model.graph.input[0].name: np.concatenate(list(batches))}
     in_float = [node.name for node in model.graph.node if precision == "fp8" and node.name == PATCH_EMBED]
+    in_float += products_with_tokens(model)
     with tempfile.TemporaryDirectory(prefix="clipedge-") as folder:
         path, result = Path(folder, "model.onnx"), Path(folder, "quantized.onnx")
         save_model(model, path)

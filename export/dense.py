@@ -1,8 +1,9 @@
 """``--dense``: a further graph of each variant, which gives a picture's patches in the space of its texts.
 
 It is a file of its own, since engines compute outputs that nobody asked for. In INT8 it has the image tower's
-calibration: its layers are the image tower's, and read the same values. Only the last block's output projection reads
-others, each patch's instead of their sum, and stays in float (a twelfth of that block's multiply-adds).
+calibration: its layers are the image tower's, and read the same values. Only in the last block two stay in float: keys
+and values, which the image tower does not compute (``simplify.absorb_keys_and_values``), and the output projection,
+which reads each patch's share instead of their sum (a quarter of a block's multiply-adds).
 """
 
 from __future__ import annotations
@@ -91,14 +92,15 @@ def prove_dense(
     if variant.precision == "int8":
         calibration = calibrations.of(image.source, image.graph, variant.target)
         in_float = (layer.layer for layer in found.layers if layer.tower == "image" and layer.in_float)
-        kept = frozenset(in_float) | {_last_projection(dense)}
+        kept = frozenset(in_float) | _own_layers(dense)
     written = write_variant(dense.source, dense.graph, folder, variant.precision, variant.target, calibration, kept)
     proven = prove_tower(dense, written, folder)
     failures = gate_failures({"dense": proven.parity}, None, gate)
     return replace(found, towers=found.towers | {"dense": proven}, failures=(*found.failures, *failures))
 
 
-def _last_projection(dense: PreparedTower) -> str:
+def _own_layers(dense: PreparedTower) -> frozenset[str]:
+    """The layers that the image tower does not have, or not with these inputs."""
     tower = dense.source.module
     assert isinstance(tower, DenseTower)
-    return f"blocks.{len(tower.blocks)}.attn.out"
+    return frozenset(f"blocks.{len(tower.blocks)}.attn.{part}" for part in ("key_value", "out"))

@@ -160,6 +160,11 @@ def _norm(attributes: Attributes) -> Operator:
     return lambda value, axes: torch.linalg.vector_norm(value, dim=axes.tolist(), keepdim=keep)
 
 
+def _sum(attributes: Attributes) -> Operator:
+    keep = bool(attributes.get("keepdims", 1))
+    return lambda value, axes: value.sum(dim=axes.tolist(), keepdim=keep)
+
+
 def _argmax(attributes: Attributes) -> Operator:
     axis, keep = attributes.get("axis", 0), bool(attributes.get("keepdims", 1))
     return lambda value: value.argmax(dim=axis, keepdim=keep)
@@ -180,6 +185,7 @@ OPERATORS: Mapping[str, Callable[[Attributes], Operator]] = {
     "Pad": _plain(_pad),
     "Pow": _plain(torch.pow),
     "ReduceL2": _norm,
+    "ReduceSum": _sum,
     "Relu": _plain(torch.relu),
     "Reshape": _plain(_reshape),
     "Sigmoid": _plain(torch.sigmoid),

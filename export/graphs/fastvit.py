@@ -16,8 +16,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
+from clipedge.export.graphs.attention import attention
 from clipedge.export.graphs.nodes import GraphBuilder
-from clipedge.export.graphs.transformers import attention
 from clipedge.export.towers.fastvit import (
     AttentionBlock,
     ConvFfn,

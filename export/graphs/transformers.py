@@ -15,7 +15,6 @@ Shapes in comments: B batch, T tokens, W width, H heads, D embedding dimension.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -23,10 +22,11 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from clipedge.export.checkpoints.configs import PAD_ID
+from clipedge.export.graphs.attention import TakeToken, attention, pooled_attention
 from clipedge.export.graphs.mixer import token_mixer
 from clipedge.export.graphs.nodes import GraphBuilder
 from clipedge.export.graphs.pooling import attention_pooling
-from clipedge.export.towers.blocks import Block, FusedAttention, PooledAttention
+from clipedge.export.towers.blocks import AbsorbedAttention, Block, FusedAttention, PooledAttention
 from clipedge.export.towers.mixer import TokenMixer
 from clipedge.export.towers.simplify import simplify_image_tower, simplify_text_tower
 from clipedge.export.towers.stem import STEM_SIZES, FoldedConvStem
@@ -34,10 +34,7 @@ from clipedge.export.towers.text import HIDDEN, TextEmbedding, TextTower, attent
 from clipedge.export.towers.tower import Tower
 from clipedge.export.towers.vit import FoldedImageEmbedding, ImageTower
 
-__all__ = ["attention", "embeds", "image_embedding", "transformer_blocks", "write_text_graph", "write_vit_graph"]
-
-# (name of the new value, value (B * T, W)) -> the pooled tokens (B, W)
-TakeToken = Callable[[str, str], str]
+__all__ = ["embeds", "image_embedding", "transformer_blocks", "write_text_graph", "write_vit_graph"]
 
 
 def write_vit_graph(tower: ImageTower, path: str | os.PathLike[str]) -> None:
@@ -189,9 +186,9 @@ def transformer_blocks(
     for index, module in enumerate(tower.blocks):
         block, name = cast(Block, module), f"blocks.{index}"
         normed = graph.layer_norm(f"{name}.norm1", block.norm1, hidden)
-        if isinstance(block.attn, PooledAttention):
+        if isinstance(block.attn, PooledAttention | AbsorbedAttention):
             assert take is not None
-            attended = _pooled_attention(graph, f"{name}.attn", block.attn, normed, tokens, take, mask_row)
+            attended = pooled_attention(graph, f"{name}.attn", block.attn, normed, tokens, take, mask_row)
             hidden = take(f"{name}.pooled", hidden)
         else:
             attended = attention(graph, f"{name}.attn", cast(FusedAttention, block.attn), normed, tokens, mask)
@@ -201,58 +198,6 @@ def transformer_blocks(
         mlp = graph.linear(f"{name}.fc2", block.fc2, graph.activation(f"{name}.gelu", block.activation, mlp))
         hidden = graph.node("Add", f"{name}.add2", hidden, mlp)
     return hidden
-
-
-def attention(graph: GraphBuilder, name: str, attn: FusedAttention, hidden: str, tokens: int, mask: str | None) -> str:
-    """Self-attention, (B * T, W) to (B * T, W); ``mask`` (T, T) is added to the scores."""
-    qkv = graph.linear(f"{name}.qkv", attn.qkv, hidden)
-    query, key, value = graph.split(f"{name}.split", qkv, ("query", "key", "value"))
-    mixed = _attend(graph, name, query, key, value, attn, (tokens, tokens), mask)
-    return graph.linear(f"{name}.out", attn.out, mixed)
-
-
-def _pooled_attention(
-    graph: GraphBuilder,
-    name: str,
-    attn: PooledAttention,
-    hidden: str,
-    tokens: int,
-    take: TakeToken,
-    mask_row: str | None,
-) -> str:
-    query = graph.linear(f"{name}.query", attn.query, take(f"{name}.pooled", hidden))
-    key_value = graph.linear(f"{name}.key_value", attn.key_value, hidden)
-    key, value = graph.split(f"{name}.split", key_value, ("key", "value"))
-    mixed = _attend(graph, name, query, key, value, attn, (1, tokens), mask_row)
-    return graph.linear(f"{name}.out", attn.out, mixed)
-
-
-def _attend(
-    graph: GraphBuilder,
-    name: str,
-    query: str,
-    key: str,
-    value: str,
-    attn: FusedAttention | PooledAttention,
-    counts: tuple[int, int],
-    mask: str | None,
-) -> str:
-    """softmax(Q K^T + mask) V per head; (B * Q, W) and twice (B * T, W) to (B * Q, W), ``counts`` being (Q, T)."""
-    width, heads = attn.out.in_features, attn.heads
-    queries, tokens = counts
-
-    def per_head(part: str, projected: str, count: int, perm: list[int]) -> str:
-        cut = graph.reshape(f"{name}.{part}_heads", projected, -1, count, heads, width // heads)
-        return graph.node("Transpose", f"{name}.{part}_per_head", cut, perm=perm)
-
-    keys = per_head("key", key, tokens, [0, 2, 3, 1])  # (B, H, W / H, T)
-    scores = graph.node("MatMul", f"{name}.scores", per_head("query", query, queries, [0, 2, 1, 3]), keys)
-    if mask is not None:
-        scores = graph.node("Add", f"{name}.masked", scores, mask)
-    weights = graph.node("Softmax", f"{name}.softmax", scores, axis=-1)
-    mixed = graph.node("MatMul", f"{name}.mixed", weights, per_head("value", value, tokens, [0, 2, 1, 3]))
-    merged = graph.node("Transpose", f"{name}.merged", mixed, perm=[0, 2, 1, 3])
-    return graph.reshape(f"{name}.joined", merged, -1, width)
 
 
 def embeds(graph: GraphBuilder, tower: Tower, hidden: str, output: str) -> str:

@@ -14,6 +14,7 @@ from torch import nn
 from clipedge.export.checkpoints.configs import Activation
 
 __all__ = [
+    "AbsorbedAttention",
     "Attention",
     "Block",
     "FusedAttention",
@@ -31,7 +32,7 @@ class Block(nn.Module):
     def __init__(
         self,
         norm1: nn.LayerNorm,
-        attn: Attention | FusedAttention | PooledAttention,
+        attn: Attention | FusedAttention | PooledAttention | AbsorbedAttention,
         norm2: nn.LayerNorm,
         fc1: nn.Linear,
         fc2: nn.Linear,
@@ -42,8 +43,9 @@ class Block(nn.Module):
         self.norm2, self.fc1, self.fc2, self.activation = norm2, fc1, fc2, activation
 
     def forward(self, hidden: torch.Tensor, position: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """(B, T, W) to (B, T, W), or with PooledAttention to (B, 1, W): the token at ``position`` (B,)."""
-        residual = take_token(hidden, position) if isinstance(self.attn, PooledAttention) else hidden
+        """(B, T, W) to (B, T, W), or with attention of the pooled token to (B, 1, W): the one at ``position`` (B,)."""
+        pools = isinstance(self.attn, PooledAttention | AbsorbedAttention)
+        residual = take_token(hidden, position) if pools else hidden
         hidden = residual + self.attn(self.norm1(hidden), position, mask)
         mlp: torch.Tensor = self.fc2(activate(self.fc1(self.norm2(hidden)), self.activation))
         return hidden + mlp
@@ -92,6 +94,37 @@ class PooledAttention(nn.Module):
         key, value = self.key_value(hidden).chunk(2, dim=-1)
         row = None if mask is None else _mask_rows(mask, position)
         attended: torch.Tensor = self.out(attend(query, key, value, self.heads, self.scale, row))
+        return attended
+
+
+class AbsorbedAttention(nn.Module):
+    """Attention of one token per sample to all tokens, without their keys and values.
+
+    ``key`` takes a head's query, alone among zeros (W), to what its scores are products of the tokens with (W).
+    ``value`` (W to W) takes a head's mixture of the tokens; the head keeps its own channels of what comes out.
+    See ``simplify.absorb_keys_and_values``.
+    """
+
+    def __init__(
+        self, query: nn.Linear, key: nn.Linear, value: nn.Linear, out: nn.Linear, heads: int, scale: float
+    ) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.out = query, key, value, out
+        self.heads, self.scale = heads, scale
+
+    @property
+    def own(self) -> torch.Tensor:
+        """(H, W): one where a channel of queries and values is the head's, else zero."""
+        width, weight = self.out.in_features, self.out.weight
+        return torch.eye(self.heads).repeat_interleave(width // self.heads, dim=1).to(weight)
+
+    def forward(self, hidden: torch.Tensor, position: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        apart = self.query(take_token(hidden, position)) * self.own  # (B, H, W)
+        scores = self.key(apart) @ hidden.mT * self.scale  # (B, H, T)
+        if mask is not None:
+            scores = scores + _mask_rows(mask, position)[:, 0]
+        mixtures = scores.softmax(dim=-1) @ hidden  # (B, H, W)
+        attended: torch.Tensor = self.out((self.value(mixtures) * self.own).sum(dim=1, keepdim=True))
         return attended
 
 

@@ -13,13 +13,21 @@ import torch
 from torch import nn
 
 from clipedge.export.towers import FoldedImageEmbedding, ImageEmbedding, ImageTower, TextTower
-from clipedge.export.towers.blocks import Attention, Block, FusedAttention, PooledAttention, linear_of
+from clipedge.export.towers.blocks import (
+    AbsorbedAttention,
+    Attention,
+    Block,
+    FusedAttention,
+    PooledAttention,
+    linear_of,
+)
 from clipedge.export.towers.dense import Contributions, DenseTower
 from clipedge.export.towers.mixer import TokenMixer
 from clipedge.export.towers.pooling import AttentionPooling, FoldedQueryAttention, Perceptron, QueryAttention
 from clipedge.export.towers.stem import ConvStem, FoldedConvStem
 
 __all__ = [
+    "absorb_keys_and_values",
     "fold_attention_biases",
     "fold_attention_scale",
     "fold_image_embedding",
@@ -67,7 +75,7 @@ def simplify_text_tower(tower: TextTower) -> TextTower:
 
 
 def _simplify_blocks(tower: TowerT) -> TowerT:
-    return pool_last_block(_simplify_all_tokens(tower))
+    return absorb_keys_and_values(pool_last_block(_simplify_all_tokens(tower)))
 
 
 def _simplify_all_tokens(tower: TowerT) -> TowerT:
@@ -194,6 +202,28 @@ def pool_last_block(tower: TowerT) -> TowerT:
     return _rebuild(tower, [*others, _with_attention(last, pooled)], tower.norm_post, tower.projection)
 
 
+def absorb_keys_and_values(tower: TowerT) -> TowerT:
+    """Let the last block ask the tokens themselves instead of their keys and values. Needs ``pool_last_block``.
+
+    In each head, with q the query, K and V the weights of keys and values, a_t the attention of token x_t:
+    q (K x_t) = (K^T q) x_t, and sum_t a_t (V x_t + b) = V (sum_t a_t x_t) + b, since the a_t add up to one. The keys'
+    bias softmax ignores. DeepSeek-AI 2024, "DeepSeek-V2", arXiv 2405.04434, section 2.1.2, absorbs the weights in the
+    same way. For one layer to serve all H heads, each has a row of W channels, most of which are zeros or dropped:
+    2 H W W multiply-adds instead of 2 T W W, and H T W instead of T W for each of the two products with the tokens.
+    Where that is no less, the tower stays as it is.
+    """
+    *others, last = _blocks(tower)
+    attn = cast(PooledAttention, last.attn)
+    heads, tokens, width = attn.heads, tower.config.tokens, attn.out.in_features
+    if heads * (width + tokens) >= tokens * (width + 1):
+        return tower
+    (key, value), bias = attn.key_value.weight.chunk(2), attn.key_value.bias[width:]
+    absorbed = AbsorbedAttention(
+        attn.query, linear_of(key.T, None), linear_of(value, bias), attn.out, heads, attn.scale
+    )
+    return _rebuild(tower, [*others, _with_attention(last, absorbed)], tower.norm_post, tower.projection)
+
+
 def fold_pooling(tower: ImageTower) -> ImageTower:
     """Fold gain and bias of attention pooling's norms into the linear layers behind them."""
     pooling = cast(AttentionPooling, tower.pooling)
@@ -234,7 +264,7 @@ def _fold_norm(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[nn.LayerNorm, nn.
     return bare, linear_of((weight * norm.weight.double()).to(dtype), bias.to(dtype))
 
 
-def _with_attention(block: Block, attn: FusedAttention | PooledAttention) -> Block:
+def _with_attention(block: Block, attn: FusedAttention | PooledAttention | AbsorbedAttention) -> Block:
     return Block(block.norm1, attn, block.norm2, block.fc1, block.fc2, block.activation)
 
 

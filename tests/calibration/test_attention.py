@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from clipedge.calibration.attention import attentions
+from clipedge.calibration.attention import attentions, products_with_tokens
 from clipedge.calibration.cache import CalibrationCache, load_cache, save_cache
 from clipedge.calibration.calibrate import Calibration, calibrate, observe_layers
 from clipedge.calibration.quantize import quantize
@@ -21,7 +21,7 @@ from clipedge.export.tensorrt_rules import broken_rules
 from clipedge.selftest import centred_cosines
 
 SCHEME = SCHEMES["tensorrt"]
-BLOCKS = 4  # of the demonstration model's image tower
+BLOCKS = 3  # of the demonstration model's image tower; in the fourth a token asks the others themselves
 
 Floats = npt.NDArray[np.float32]
 
@@ -52,7 +52,17 @@ def test_every_attention_is_found_with_what_goes_into_it(demo_tower: Any) -> Non
 
 
 def test_a_mask_between_product_and_softmax_is_passed(tiny_tower: onnx.ModelProto) -> None:
-    assert [item.scores for item in attentions(tiny_tower)] == [f"blocks.{index}.attn.scores" for index in range(3)]
+    assert [item.scores for item in attentions(tiny_tower)] == [f"blocks.{index}.attn.scores" for index in range(2)]
+
+
+def test_products_with_the_tokens_themselves_stay_in_float(
+    tiny_tower: onnx.ModelProto, quantized: onnx.ModelProto
+) -> None:
+    assert products_with_tokens(tiny_tower) == ["blocks.2.attn.scores", "blocks.2.attn.mixed"]
+    nodes = {node.name: node for node in quantized.graph.node}
+    inputs = [name for product in products_with_tokens(quantized) for name in nodes[product].input]
+    parts = ("asked", "channels", "softmax", "tokens")
+    assert inputs == [f"blocks.{BLOCKS}.attn.{part}" for part in parts]
 
 
 def test_both_products_read_integers_and_tensorrts_rules_are_kept(quantized: onnx.ModelProto) -> None:

@@ -44,9 +44,12 @@ def test_every_norm_and_attention_of_a_tower_is_a_place(tiny_tower: onnx.ModelPr
     readers = {name: {layer.name for layer in place.layers} for name, place in places.items()}
     assert readers["blocks.1.norm1"] == {"blocks.1.attn.qkv"} and readers["blocks.1.norm2"] == {"blocks.1.fc1"}
     assert readers["blocks.1.attn.out"] == {"blocks.1.attn.out"}
-    assert readers["blocks.2.norm1"] == {"blocks.2.attn.key_value", "blocks.2.attn.query"}, "through the gathered row"
+    last = {"blocks.2.attn.query", "blocks.2.attn.value"}
+    assert readers["blocks.2.norm1"] == last, "through the gathered row and the mixtures"
+    assert places["blocks.2.norm1"].partners == ("blocks.2.attn.key.weight",), "what the tokens are multiplied with"
+    assert all(not place.partners for name, place in places.items() if name != "blocks.2.norm1")
     assert "blocks.1.attn.qkv.weight" in places["blocks.1.attn.out"].producers
-    assert "blocks.2.attn.key_value.weight" in places["blocks.2.attn.out"].producers
+    assert "blocks.2.attn.value.weight" in places["blocks.2.attn.out"].producers
 
 
 def test_a_norm_that_something_else_reads_is_no_place(tiny_tower: onnx.ModelProto) -> None:
@@ -55,6 +58,16 @@ def test_a_norm_that_something_else_reads_is_no_place(tiny_tower: onnx.ModelProt
     model.graph.node.append(onnx.helper.make_node("Relu", ["blocks.0.norm2"], ["spy"]))
     assert {place.name for place in places_of(tiny_tower)} - {place.name for place in places_of(model)} == {
         "blocks.0.norm2"
+    }
+
+
+@pytest.mark.parametrize("tensor", ["channels", "asked", "mixtures", "key"])
+def test_a_norm_whose_products_something_else_reads_is_no_place(tiny_tower: onnx.ModelProto, tensor: str) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(tiny_tower)
+    model.graph.node.append(onnx.helper.make_node("Relu", [f"blocks.2.attn.{tensor}"], ["spy"]))
+    assert {place.name for place in places_of(tiny_tower)} - {place.name for place in places_of(model)} == {
+        "blocks.2.norm1"
     }
 
 

@@ -12,15 +12,15 @@ from clipedge.calibration.linears import PATCH_EMBED, constants_of, linear_layer
 def test_a_towers_layers_are_found_in_order_with_their_constants(tiny_tower: onnx.ModelProto) -> None:
     layers = linear_layers(tiny_tower)
     middle = [f"blocks.{i}.{part}" for i in (0, 1) for part in ("attn.qkv", "attn.out", "fc1", "fc2")]
-    last = [f"blocks.2.{part}" for part in ("attn.query", "attn.key_value", "attn.out", "fc1", "fc2")]
+    last = [f"blocks.2.{part}" for part in ("attn.query", "attn.key", "attn.value", "attn.out", "fc1", "fc2")]
     is_image = tiny_tower.graph.input[0].name == "pixels"
     assert [layer.name for layer in layers] == [*([PATCH_EMBED] if is_image else []), *middle, *last]
     constants = constants_of(tiny_tower)
     for layer in layers:
         inputs, outputs = constants[layer.weight].shape
         assert inputs == (192 if layer.name == PATCH_EMBED else 96 if layer.name.endswith("fc2") else 32)
-        # The bias of the last keys and values was folded away (clipedge.export.towers.simplify).
-        assert (layer.bias is None) == (layer.name in (PATCH_EMBED, "blocks.2.attn.key_value"))
+        # The biases of the last keys and values were folded away (clipedge.export.towers.simplify).
+        assert (layer.bias is None) == (layer.name in (PATCH_EMBED, "blocks.2.attn.key", "blocks.2.attn.value"))
         assert layer.bias is None or constants[layer.bias].shape == (outputs,)
 
 

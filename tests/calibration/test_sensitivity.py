@@ -58,18 +58,19 @@ def test_a_layer_that_was_not_calibrated_is_named(demo_tower: Any) -> None:
 
 
 def test_profiles_count_what_a_layer_computes(demo_tower: Any) -> None:
-    """65 tokens of 128 numbers, perceptrons of 512; the last block computes but one query, output and perceptron."""
+    """65 tokens of 128 numbers, perceptrons of 512; the last block computes but one query, output and perceptron, and 4
+    heads for it."""
     profiles = layer_profiles("image", demo_tower.model, demo_tower.calibrations["x86"])
     block = {"attn.qkv": 65 * 128 * 384, "attn.out": 65 * 128 * 128, "fc1": 65 * 128 * 512, "fc2": 65 * 512 * 128}
     last = {
-        "attn.query": 128 * 128, "attn.key_value": 65 * 128 * 256, "attn.out": 128 * 128, "fc1": 128 * 512,
-        "fc2": 512 * 128,
+        "attn.query": 128 * 128, "attn.key": 4 * 128 * 128, "attn.value": 4 * 128 * 128, "attn.out": 128 * 128,
+        "fc1": 128 * 512, "fc2": 512 * 128,
     }  # fmt: skip
     expected = {f"blocks.{i}.{part}": count for i in range(3) for part, count in block.items()}
     expected |= {f"blocks.3.{part}": count for part, count in last.items()}
     assert {profile.layer: profile.multiply_adds for profile in profiles} == expected
     sizes = {profile.layer: profile.weight_bytes for profile in profiles}
-    assert (sizes["blocks.3.attn.key_value"], sizes["blocks.1.fc1"]) == (4 * 128 * 256, 4 * 128 * 512)
+    assert (sizes["blocks.3.attn.key"], sizes["blocks.1.fc1"]) == (4 * 128 * 128, 4 * 128 * 512)
     assert all(np.isfinite(profile.snr_db) and profile.snr_db > 15 for profile in profiles)
 
 

@@ -21,7 +21,7 @@ from clipedge.export.checkpoints import load_checkpoint
 from clipedge.export.checkpoints.configs import PAD_ID, TextConfig, VitConfig
 from clipedge.export.graphs import write_image_graph, write_text_graph
 from clipedge.export.towers import ImageTower, TextTower, simplify
-from clipedge.export.towers.blocks import PooledAttention
+from clipedge.export.towers.blocks import AbsorbedAttention
 from clipedge.export.towers.text import empty_text_tower
 from clipedge.export.towers.vit import empty_vit
 from clipedge.manifest import Preprocessing
@@ -66,7 +66,7 @@ BLOCK_STEPS: list[Step] = [
     simplify.fold_attention_biases,
 ]
 IMAGE_STEPS: list[Step] = [*BLOCK_STEPS, simplify.fold_pooling, simplify.fold_query]
-TEXT_STEPS: list[Step] = [*BLOCK_STEPS, simplify.pool_last_block]
+TEXT_STEPS: list[Step] = [*BLOCK_STEPS, simplify.pool_last_block, simplify.absorb_keys_and_values]
 
 
 def randomised(tower: nn.Module) -> Any:
@@ -143,7 +143,7 @@ def test_graphs_are_the_towers(
 ) -> None:
     write_image_graph(image_tower, tmp_path / "image.onnx")
     write_text_graph(text_tower, tmp_path / "text.onnx")
-    assert isinstance(simplify.simplify_text_tower(text_tower).blocks[-1].attn, PooledAttention)
+    assert isinstance(simplify.simplify_text_tower(text_tower).blocks[-1].attn, AbsorbedAttention)
     for name, tower, inputs in (("image", image_tower, pixels), ("text", text_tower, input_ids)):
         session = onnxruntime.InferenceSession(tmp_path / f"{name}.onnx", providers=["CPUExecutionProvider"])
         for batch in (1, 2, len(inputs)):

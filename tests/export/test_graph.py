@@ -30,11 +30,11 @@ Embeds = NDArray[np.float32]
 
 IMAGE_OPERATORS = {
     *("Cast", "Reshape", "Transpose", "MatMul", "Pad", "Add", "LayerNormalization", "Split", "Softmax"),
-    *("Mul", "Sigmoid", "Gather", "ReduceL2", "Div"),
+    *("Mul", "Sigmoid", "Gather", "ReduceL2", "ReduceSum", "Div"),
 }
 TEXT_OPERATORS = {
     *("Gather", "Equal", "Cast", "ArgMax", "GatherND", "Reshape", "Transpose", "MatMul", "Add"),
-    *("LayerNormalization", "Split", "Softmax", "Mul", "Sigmoid", "ReduceL2", "Div"),
+    *("LayerNormalization", "Split", "Softmax", "Mul", "Sigmoid", "ReduceL2", "ReduceSum", "Div"),
 }
 
 
@@ -145,10 +145,10 @@ def test_graphs_have_no_operators_beyond_the_towers(make_clip: MakeClip, tmp_pat
         used = {name for node in graph.node for name in node.input}
         assert used >= {constant.name for constant in graph.initializer}
     operators = Counter(node.op_type for node in onnx.load(image).graph.node)
-    # 3 blocks: qkv, out, fc1, fc2 (the last has qkv in two), scores and mix; patch embedding and projection.
-    assert operators["MatMul"] == 3 * 6 + 1 + 2
+    # 3 blocks: qkv, out, fc1, fc2 (the last has qkv in three), scores and mix; patch embedding and projection.
+    assert operators["MatMul"] == 3 * 6 + 2 + 2
     assert operators["LayerNormalization"] == 3 * 2 + 2
-    assert operators["Transpose"] == 3 * 4 + 1
+    assert operators["Transpose"] == 2 * 4 + 1 + 1
 
 
 def test_linear_layers_are_named_after_their_modules(make_clip: MakeClip, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_linear_layers_are_named_after_their_modules(make_clip: MakeClip, tmp_pa
     expected = {"embedding.patch": (192, 32), "projection": (32, 20)}
     for index in range(3):
         name = f"blocks.{index}"
-        qkv = {"qkv": (32, 96)} if index < 2 else {"query": (32, 32), "key_value": (32, 64)}
+        qkv = {"qkv": (32, 96)} if index < 2 else dict.fromkeys(("query", "key", "value"), (32, 32))
         expected |= {f"{name}.attn.{part}": shape for part, shape in qkv.items()}
         expected |= {f"{name}.attn.out": (32, 32), f"{name}.fc1": (32, 96), f"{name}.fc2": (96, 32)}
     assert {name: shapes[node.input[1]] for name, node in linear.items()} == expected
@@ -193,10 +193,13 @@ def test_operators_that_onnxruntime_executes(make_clip: MakeClip, tmp_path: Path
             executed = executed_operators(path)
             written = {node.op_type for node in onnx.load(path).graph.node}
             # Gemm: a linear layer and its bias in one. SkipLayerNormalization: the addition in front of the last norm.
-            assert executed.keys() - written <= {fused, "Gemm", "com.microsoft.SkipLayerNormalization"}
+            # FusedMatMul: a product with the transposed tokens.
+            others = {"Gemm", "com.microsoft.SkipLayerNormalization", "com.microsoft.FusedMatMul"}
+            assert executed.keys() - written <= {fused, *others}
             # All linear layers with a bias. In the text tower it does not see the shape of the pooled token.
             assert executed["Gemm"] == 3 * 4 + 1 - (4 if path.stem == "text" else 0)
-            assert executed.keys().isdisjoint({"Sigmoid", "Mul", "Erf", "Tanh"})
+            assert executed.keys().isdisjoint({"Sigmoid", "Erf", "Tanh"})
+            assert executed["Mul"] == 2, "the last block's queries and values, each in its head's channels alone"
 
 
 def executed_operators(path: Path) -> Counter[str]:

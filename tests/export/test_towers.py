@@ -14,12 +14,13 @@ from transformers import CLIPModel
 
 from clipedge.export.checkpoints import Checkpoint, load_checkpoint
 from clipedge.export.towers import FoldedImageEmbedding, Tower, build_image_tower, build_text_tower, simplify
-from clipedge.export.towers.blocks import PooledAttention
+from clipedge.export.towers.blocks import AbsorbedAttention, PooledAttention
 
 TOLERANCE = 1e-12
 
 DrawPixels = Callable[[int, int], NDArray[np.uint8]]
 DrawTexts = Callable[[int, int, int], NDArray[np.int64]]
+MakeClip = Callable[..., Path]
 Step = Callable[[Any], Any]
 
 SHARED_STEPS: list[Step] = [
@@ -28,6 +29,7 @@ SHARED_STEPS: list[Step] = [
     simplify.fold_norms,
     simplify.fold_attention_biases,
     simplify.pool_last_block,
+    simplify.absorb_keys_and_values,
 ]
 IMAGE_STEPS: list[Step] = [simplify.fold_image_embedding, *SHARED_STEPS]
 
@@ -101,11 +103,30 @@ def test_simplify_applies_every_step(checkpoint: Checkpoint, pixels: torch.Tenso
     simple_image, simple_text = simplify.simplify_image_tower(image), simplify.simplify_text_tower(text)
     assert isinstance(simple_image.embedding, FoldedImageEmbedding)
     for tower in (simple_image, simple_text):
-        assert isinstance(_last_attention(tower), PooledAttention)
+        assert isinstance(_last_attention(tower), AbsorbedAttention | PooledAttention)
         assert _last_attention(tower).scale == 1.0
         assert not tower.norm_post.elementwise_affine
     assert distance(simple_image(pixels), image(pixels)) < TOLERANCE
     assert distance(simple_text(input_ids), text(input_ids)) < TOLERANCE
+
+
+@torch.no_grad()
+def test_keys_and_values_are_absorbed_with_their_biases(checkpoint: Checkpoint, input_ids: torch.Tensor) -> None:
+    """The step does not rest on the one that folds them away."""
+    text = build_text_tower(checkpoint).double()
+    tower = simplify.pool_last_block(simplify.fuse_qkv(text))
+    assert _last_attention(tower).key_value.bias.abs().min() > 0
+    absorbed = simplify.absorb_keys_and_values(tower)
+    assert isinstance(_last_attention(absorbed), AbsorbedAttention)
+    assert distance(absorbed(input_ids), text(input_ids)) < TOLERANCE
+
+
+def test_keys_and_values_stay_where_absorbing_them_saves_nothing(make_clip: MakeClip) -> None:
+    """Five tokens of 32 channels: 4 heads ask them for 4 * 32 * 37 multiply-adds instead of 5 * 32 * 33, 2 for half."""
+    for heads, expected in ((4, AbsorbedAttention), (8, PooledAttention)):
+        folder = make_clip(image={"image_size": 16, "patch_size": 8, "num_attention_heads": heads})
+        tower = simplify.simplify_image_tower(build_image_tower(load_checkpoint(folder)))
+        assert type(_last_attention(tower)) is expected
 
 
 def test_simplify_leaves_the_reference_alone(checkpoint: Checkpoint) -> None:

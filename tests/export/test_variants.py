@@ -165,7 +165,7 @@ def test_half_precision_is_checked_on_the_pictures_that_a_cache_was_made_on(
 def test_inspect_prints_a_cache(several: tuple[Path, Path, Report], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(several[1])]) == 0
     shown = capsys.readouterr().out
-    assert "image tower, target x86" in shown and "blocks.3.attn.key_value" in shown
+    assert "image tower, target x86" in shown and "blocks.3.attn.value" in shown
     assert main(["inspect", str(several[1]), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     cache = load_cache(several[1])

@@ -54,7 +54,7 @@ def test_fp8_passes_the_proof_and_is_what_the_standard_computes(
     assert broken_rules(model) == [] and model.ir_version == 10 and model.opset_import[0].version == 19
     weights = [item for item in model.graph.initializer if item.data_type == TensorProto.FLOAT8E4M3FN and item.dims]
     matrices = sum(len(item.dims) == 2 for item in weights)
-    assert matrices == 13, "four layers in each of three blocks; of the last, which has one row a picture, one"
+    assert matrices == 14, "four layers in each of three blocks; of the last those with a row for each head, two"
     clip = clipedge.load(output, variant="fp8.tensorrt", backend="onnxruntime")
     assert clip.image_engine.arithmetic == "float8 weights, float32 arithmetic"
     pixels = scenes.labelled_pictures("test", 2)[0]
