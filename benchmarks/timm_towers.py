@@ -6,7 +6,8 @@ The check (clipedge.export.distillation.exportable.check_student) builds the net
 pictures of the teacher's size, has export read it and write its graph, and compares the graph in ONNX Runtime with the
 network. The teacher has the size that a network is made for where it takes no other, else the demonstration model's.
 Nothing is trained and nothing quantized here. Each network is tried in a process of its own, for five minutes of
-processor time at most. Writes results/timm_towers.md and .json beside this file after each.
+processor time at most. Writes results/timm_towers.md and .json beside this file after each; with --names, what was
+found of others by the same timm stays in them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 import timm
 import torch
+from layout import RESULTS
 from machine import describe_machine
 from publish import publish
 
@@ -36,25 +38,9 @@ from clipedge.export.training.batch_norms import has_statistics
 
 SIZE, SECONDS = 64, 300
 NAMES = (
-    *("resnet18", "mobilenetv3_small_100", "vit_tiny_patch16_224", "efficientnet_b0", "convnext_atto", "fastvit_mci0"),
-    *(
-        "swin_tiny_patch4_window7_224",
-        "levit_128s",
-        "regnety_002",
-        "mobilenetv4_conv_small",
-        "repvit_m0_9",
-        "fastvit_t8",
-    ),
-    *("eva02_tiny_patch14_224", "mobilevitv2_050", "xcit_nano_12_p16_224", "efficientvit_b0", "ghostnet_050"),
-    *(
-        "tiny_vit_5m_224",
-        "mixer_s32_224",
-        "nf_regnet_b0",
-        "mambaout_femto",
-        "hiera_tiny_224",
-        "densenet121",
-        "repvgg_a0",
-    ),
+    *("resnet18", "mobilenetv3_small_050", "mobilenetv4_conv_small_035", "convnext_atto", "regnety_002", "repvgg_a0"),
+    *("fastvit_mci0", "mobilevitv2_050", "levit_128s", "deit_tiny_patch16_224", "swin_tiny_patch4_window7_224"),
+    *("eva02_tiny_patch14_224", "xcit_nano_12_p16_224", "mixer_s32_224", "efficientnet_b0", "hiera_tiny_224"),
 )
 
 
@@ -138,15 +124,23 @@ def markdown(document: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def earlier() -> dict[str, dict[str, Any]]:
+    """The rows of the results that lie there, by network."""
+    path = RESULTS / "timm_towers.json"
+    document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"timm": None}
+    return {row["name"]: row for row in document["rows"]} if document["timm"] == timm.__version__ else {}
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--names", nargs="+", default=NAMES, help="other networks than one of each family")
-    rows: list[dict[str, Any]] = []
+    parser.add_argument("--names", nargs="+", default=NAMES, help="these networks")
+    names = parser.parse_args().names
+    rows = {} if names is NAMES else earlier()
     with tempfile.TemporaryDirectory() as folder:
-        for name in parser.parse_args().names:
-            rows.append(dataclasses.asdict(attempted(name, Path(folder))))
-            document = {"machine": describe_machine(), "timm": timm.__version__, "rows": rows}
+        for name in names:
+            rows[name] = dataclasses.asdict(attempted(name, Path(folder)))
+            document = {"machine": describe_machine(), "timm": timm.__version__, "rows": list(rows.values())}
             publish("timm_towers", document, markdown(document))
 
 

@@ -21,9 +21,16 @@ from clipedge.export.distillation.students import make_student
 from clipedge.export.training.folder import write_student
 
 RunAtOrigin = Callable[..., str]
+Found = dict[str, dict[str, Any]]
 
 TOLERANCE = 1e-5
 BIG = 160  # pixels that timm's smallest plain vision transformer takes
+# Specifications, how many pictures they see together, and what is said of them.
+REFUSED = {
+    "timm:resnet1": (8, "no architecture of this name; did you mean resnet"),
+    "timm:vit_tiny_patch16_224": (8, "takes pictures of 224 pixels and no others, the teacher's have 64"),
+    "timm:test_resnet": (1, "expected 2 or more to be seen together, found 1"),
+}
 AT_ORIGIN = """
 import sys
 import numpy as np, open_clip, torch
@@ -45,16 +52,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture
-def work(run_at_origin: RunAtOrigin, folder: Path) -> Callable[[str], dict[str, Any]]:
-    """Do a job of ``timm_worker.py``."""
-
-    def do(job: str) -> dict[str, Any]:
-        printed = run_at_origin(str(Path(__file__).with_name("timm_worker.py")), str(folder), job)
-        found: dict[str, Any] = json.loads(printed.splitlines()[-1])
-        return found
-
-    return do
+@pytest.fixture(scope="module")
+def found(run_at_origin: RunAtOrigin, folder: Path) -> Found:
+    """What each job of ``timm_worker.py`` finds."""
+    asked = [(name, together) for name, (together, _) in REFUSED.items()]
+    (folder / "refusals.json").write_text(json.dumps(asked))
+    printed = run_at_origin(str(Path(__file__).with_name("timm_worker.py")), str(folder))
+    jobs: Found = json.loads(printed.splitlines()[-1])
+    return jobs
 
 
 def pixels_of(size: int) -> NDArray[np.uint8]:
@@ -99,13 +104,13 @@ def test_from_the_teacher_to_a_proven_bundle(
         *("-m", "clipedge", "distill", "--student", f"timm:{name}", *teacher, *data, *numbers),
         *("--output", str(student), "--export", "fp32,int8", "--json"),
     )
-    found = json.loads(printed)
-    assert found["student_tower"]["architecture"] == f"{name}, {size} pixels, built by open_clip"
+    result = json.loads(printed)
+    assert result["student_tower"]["architecture"] == f"{name}, {size} pixels, built by open_clip"
     report = json.loads((student / "bundle" / "report.int8.x86.json").read_text())
     assert report["passed"] and not report["failures"]
     assert layer in [entry["layer"] for entry in report["layers"]]
     clip = clipedge.load(student / "bundle", variant="fp32")
-    assert clip.manifest.space_id == found["space_id"]
+    assert clip.manifest.space_id == result["space_id"]
     np.save(tmp_path / "pixels.npy", pixels_of(size))
     run_at_origin("-c", AT_ORIGIN, str(student), str(tmp_path / "pixels.npy"), str(tmp_path / "embeds.npy"))
     embeds, origin = clip.encode_image(pixels_of(size)), np.load(tmp_path / "embeds.npy")
@@ -114,8 +119,8 @@ def test_from_the_teacher_to_a_proven_bundle(
 
 
 @pytest.mark.slow
-def test_a_killed_training_ends_with_the_same_statistics(work: Callable[[str], dict[str, Any]], folder: Path) -> None:
-    assert work("kill")["kills"] >= 2
+def test_a_killed_training_ends_with_the_same_statistics(found: Found, folder: Path) -> None:
+    assert found["kill"]["kills"] >= 2
     for suffix in (".safetensors", ".0.trained"):
         assert (folder / f"whole{suffix}").read_bytes() == (folder / f"killed{suffix}").read_bytes()
     state = load_file(folder / "whole.safetensors")
@@ -124,39 +129,30 @@ def test_a_killed_training_ends_with_the_same_statistics(work: Callable[[str], d
 
 
 @pytest.mark.slow
-def test_statistics_are_averaged_as_the_weights_are(work: Callable[[str], dict[str, Any]]) -> None:
-    found = work("average")
-    assert found["furthest"] < 1e-5 and found["moved"] > 5
-    assert found["counts"] == [*range(1, 13)]
+def test_statistics_are_averaged_as_the_weights_are(found: Found) -> None:
+    averaged = found["average"]
+    assert averaged["furthest"] < 1e-5 and averaged["moved"] > 5
+    assert averaged["counts"] == [*range(1, 13)]
 
 
 @pytest.mark.slow
-def test_two_processes_average_their_statistics(work: Callable[[str], dict[str, Any]]) -> None:
+def test_two_processes_average_their_statistics(found: Found) -> None:
     """The mean over both shares is that of the batch where nothing was normalised before."""
-    found = work("share")
-    assert found["equal"]
-    assert found["first"] < 1e-6 < 1e-3 < found["size"]
-    assert found["furthest"] > 1e-6  # behind norms of their own they see something else
+    shared = found["share"]
+    assert shared["equal"]
+    assert shared["first"] < 1e-6 < 1e-3 < shared["size"]
+    assert shared["furthest"] > 1e-6  # behind norms of their own they see something else
 
 
 @pytest.mark.slow
-def test_what_is_no_student_is_refused_before_anything_is_trained(
-    work: Callable[[str], dict[str, Any]], folder: Path
-) -> None:
-    expected = {
-        "timm:resnet1": (8, "no architecture of this name; did you mean resnet"),
-        "timm:vit_tiny_patch16_224": (8, "takes pictures of 224 pixels and no others, the teacher's have 64"),
-        "timm:test_resnet": (1, "expected 2 or more to be seen together, found 1"),
-    }
-    (folder / "refusals.json").write_text(json.dumps([(name, together) for name, (together, _) in expected.items()]))
-    said = work("refusals")
-    for name, (_, message) in expected.items():
-        assert message in said[name], name
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_student_is_refused_before_anything_is_trained(name: str, found: Found) -> None:
+    assert REFUSED[name][1] in found["refusals"][name]
 
 
 @pytest.mark.slow
-def test_a_tower_with_a_reader_is_exported_by_it(work: Callable[[str], dict[str, Any]]) -> None:
+def test_a_tower_with_a_reader_is_exported_by_it(found: Found) -> None:
     """MobileCLIP's: trained with branches and BatchNorms, folded when it is read."""
-    found = work("readers")
-    assert found["config"] == "FastVitConfig" and found["same_space"]
-    assert found["apart"] < 1e-6 < 1e-3 < found["spread"]
+    read = found["readers"]
+    assert read["config"] == "FastVitConfig" and read["same_space"]
+    assert read["apart"] < 1e-6 < 1e-3 < read["spread"]

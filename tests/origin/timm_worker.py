@@ -1,9 +1,9 @@
 """Students of timm's towers in the origin's environment, where timm is. Started by test_timm_students.py:
 
-    python timm_worker.py FOLDER JOB
+    python timm_worker.py FOLDER
 
-FOLDER has ``pictures``, and ``exam`` with a folder for each class. The result is printed as JSON, on the last line.
-Trainings run in forked children: torch and timm are imported once, and compute nothing before a fork.
+FOLDER has ``pictures``, ``exam`` with a folder for each class, and ``refusals.json``. What each job finds is printed as
+JSON, on the last line. Trainings run in forked children: torch and timm are imported once, and compute nothing before.
 """
 
 from __future__ import annotations
@@ -194,5 +194,5 @@ def as_if_trained(student: Checkpoint, pixels: torch.Tensor) -> Checkpoint:
 
 
 if __name__ == "__main__":
-    jobs = {"kill": kill, "average": average, "share": share, "refusals": refusals, "readers": readers}
-    print(json.dumps(jobs[sys.argv[2]](Path(sys.argv[1]))))
+    place = Path(sys.argv[1])
+    print(json.dumps({job.__name__: job(place) for job in (kill, share, average, readers, refusals)}))
