@@ -63,8 +63,9 @@ def build_lists(
         """Where a block lies in ``some``, its rows' differences from the mean, and these along the axes."""
         for start in range(0, len(some), BLOCK_ROWS):
             piece = slice(start, min(start + BLOCK_ROWS, len(some)))
-            differences = as_float32(vectors.take(some[piece])) - mean
-            yield piece, differences, differences @ axes
+            differences: Floats = as_float32(vectors.take(some[piece])) - mean
+            points: Floats = differences @ axes
+            yield piece, differences, points
 
     count = min(-(-len(rows) // ROWS_PER_LIST), LISTS)
     sample = np.concatenate([points for _, _, points in blocks(_some(rows, SAMPLE_PER_LIST * count, generator))])
