@@ -115,7 +115,7 @@ def _linear_readers(model: onnx.ModelProto, tensor: str, layers: Sequence[Linear
 
 def _mixes_rows_of(node: onnx.NodeProto, tensor: str) -> bool:
     """A product from the left leaves the channels what they are."""
-    return node.op_type == "MatMul" and node.input[1] == tensor and node.input[0] != tensor
+    return bool(node.op_type == "MatMul" and node.input[1] == tensor and node.input[0] != tensor)
 
 
 def _met(model: onnx.ModelProto, node: onnx.NodeProto, layers: Sequence[Linear]) -> Linear | None:
@@ -133,7 +133,7 @@ def _ends_in(model: onnx.ModelProto, tensor: str, product: onnx.NodeProto) -> bo
     reader = _only_reader(model, tensor)
     if reader is not None and reader.op_type == "Reshape":
         return _ends_in(model, reader.output[0], product)
-    return reader == product and product.input[0] == tensor
+    return bool(reader == product and product.input[0] == tensor)
 
 
 def _only_reader(model: onnx.ModelProto, tensor: str) -> onnx.NodeProto | None:
