@@ -116,10 +116,8 @@ def markdown(document: dict[str, Any]) -> str:
             f"{'yes' if row['batch_norms'] else ''} | {row['seconds']:.0f} |"
             for row in taken
         ),
-        "",
-        "Refused:",
-        "",
-        *(f"- `{row['name']}`: {row['said'].partition('found ')[2] or row['said']}" for row in rows if row["said"]),
+        *(["", "Refused:", ""] if len(taken) < len(rows) else []),
+        *(f"- `{row['name']}`: {row['said']}" for row in rows if row["said"]),
     ]
     return "\n".join(lines) + "\n"
 
