@@ -152,7 +152,8 @@ def test_gst_launch_says_what_libclipedge_says(
 
 
 def test_a_model_that_fails_ends_the_pipeline(player: Player, video: Video, demo_bundle_fp32: Path) -> None:
-    source = f'{video.bytes()} ! clipedge bundle="{demo_bundle_fp32}" interval=0'
+    """Slowed down: frames that come faster than the model begins are passed over, and its second call may not come."""
+    source = f'{video.bytes()} ! identity sleep-time=50000 ! clipedge bundle="{demo_bundle_fp32}" interval=0'
     heard, done = player.play(f"{source} ! fakesink name=sink", "--fail")
     assert done.returncode == 1 and heard.calls == 2 and len(heard.answers) == 1
     assert heard.complaints[0].startswith("error probabilities holds 0, expected 1 times 120")
